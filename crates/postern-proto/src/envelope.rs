@@ -1,0 +1,183 @@
+//! What the spool keeps beside a body: the envelope and the facts of arrival, versioned.
+//!
+//! The spool never looks inside; doors write it, drain reads it and renders the Received field
+//! from it at delivery. Old versions stay readable for as long as a queue may hold them.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::Address;
+use crate::reply::Reply;
+
+/// Written first, so that a later release can tell what follows.
+const META_VERSION: u8 = 1;
+
+/// Everything about a message but its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// How, when and from whom it came.
+    pub arrival: Arrival,
+    /// The reverse-path; `None` is `<>`.
+    pub sender: Option<Address>,
+    /// Recipients still to be served. Those done or failed leave with a `finish`.
+    pub recipients: Vec<Recipient>,
+    /// `BODY=8BITMIME` was declared (RFC 6152).
+    pub eight_bit: bool,
+    /// `SMTPUTF8` was declared (RFC 6531).
+    pub smtputf8: bool,
+    /// `RET=` and `ENVID=` (RFC 3461).
+    pub dsn: DsnRequest,
+    /// Octets of the body as stored.
+    pub size: u64,
+    /// A filter has spoken. Nothing that is buffered may leave a judging domain with this unset.
+    pub judged: bool,
+    /// Delivery attempts so far.
+    pub attempts: u32,
+    /// What the last attempt said, for `queue show` and for reports.
+    pub last_error: Option<String>,
+    /// Set on a dead letter or a delivery report: why it is there.
+    pub note: Option<String>,
+}
+
+/// Through which door a message came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Via {
+    /// The public door.
+    Public,
+    /// The relay listener: the local MTA's own mail; failures are reported to its sender.
+    Relay,
+    /// Made here: a delivery report.
+    Local,
+}
+
+/// The facts of arrival; enough to render a truthful Received field (RFC 5321 section 4.4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// Wall clock, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// The client, as the socket, PROXY or XCLIENT gave it.
+    pub peer: SocketAddr,
+    /// The client's name when XCLIENT told one; we look nothing up.
+    pub peer_name: Option<String>,
+    /// Our end of the connection.
+    pub local: SocketAddr,
+    /// Our name, as in the greeting.
+    pub by: String,
+    /// What the client called itself.
+    pub helo: String,
+    /// EHLO rather than HELO.
+    pub esmtp: bool,
+    /// Facts of the TLS session, when there is one.
+    pub tls: Option<TlsFacts>,
+    /// Which door.
+    pub via: Via,
+}
+
+/// What is worth telling about a TLS session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsFacts {
+    /// `TLSv1.3`.
+    pub version: String,
+    /// `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: String,
+}
+
+/// One recipient and what was asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// The forward-path.
+    pub address: Address,
+    /// `ORCPT=` as received, `rfc822;…` (RFC 3461 section 4.2).
+    pub original: Option<String>,
+    /// `NOTIFY=` (RFC 3461 section 4.1).
+    pub notify: Notify,
+}
+
+/// `NOTIFY=`; the default is failure only, as RFC 3461 section 4.1 allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    /// Report success.
+    pub success: bool,
+    /// Report failure.
+    pub failure: bool,
+    /// Report delay.
+    pub delay: bool,
+    /// The parameter was given; all false then means `NEVER`.
+    pub given: bool,
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self { success: false, failure: true, delay: false, given: false }
+    }
+}
+
+/// `RET=` and `ENVID=` of MAIL (RFC 3461 sections 4.3 and 4.4).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DsnRequest {
+    /// `Some(true)` is `RET=FULL`, `Some(false)` is `RET=HDRS`.
+    pub full: Option<bool>,
+    /// `ENVID=`, decoded from xtext.
+    pub envelope_id: Option<String>,
+}
+
+/// How a message ended; the small value that travels back through the spool to the door.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal(pub Reply);
+
+impl Refusal {
+    /// The opaque form that the spool carries.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+
+    /// Reads [`Self::to_bytes`] back.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
+impl Meta {
+    /// The versioned bytes that the spool stores.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(256);
+        bytes.push(META_VERSION);
+        postcard::to_extend(self, bytes).unwrap_or_default()
+    }
+
+    /// Reads [`Self::to_bytes`] back.
+    ///
+    /// # Errors
+    /// [`MetaError`] when the version is unknown or the bytes are not what that version wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, MetaError> {
+        match bytes.split_first() {
+            Some((&META_VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| MetaError::Malformed),
+            Some((&version, _)) => Err(MetaError::UnknownVersion(version)),
+            None => Err(MetaError::Malformed),
+        }
+    }
+}
+
+/// Stored metadata that this build cannot read; the item stays where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetaError {
+    /// Written by a later release.
+    UnknownVersion(u8),
+    /// Not what its version says.
+    Malformed,
+}
+
+impl fmt::Display for MetaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownVersion(version) => write!(f, "metadata version {version} is from a later release"),
+            Self::Malformed => f.write_str("metadata is malformed"),
+        }
+    }
+}
+
+impl core::error::Error for MetaError {}
