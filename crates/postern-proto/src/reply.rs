@@ -71,8 +71,11 @@ impl Reply {
             push_code(self.code, out);
             out.push(if lines.peek().is_some() { b'-' } else { b' ' });
             if let Some(enhanced) = self.enhanced {
-                use alloc::string::ToString;
-                out.extend_from_slice(enhanced.to_string().as_bytes());
+                push_number(enhanced.0.into(), out);
+                out.push(b'.');
+                push_number(enhanced.1, out);
+                out.push(b'.');
+                push_number(enhanced.2, out);
                 if !line.is_empty() {
                     out.push(b' ');
                 }
@@ -95,6 +98,13 @@ impl fmt::Display for Reply {
         }
         Ok(())
     }
+}
+
+fn push_number(number: u16, out: &mut Vec<u8>) {
+    if number >= 10 {
+        push_number(number / 10, out);
+    }
+    out.push(b'0' + u8::try_from(number % 10).unwrap_or(0));
 }
 
 fn push_code(code: u16, out: &mut Vec<u8>) {

@@ -1,0 +1,572 @@
+//! The server side of SMTP as a machine: bytes, answers and `now` in; replies, questions and the
+//! next timeout out (RFC 5321 with SIZE, PIPELINING, 8BITMIME, SMTPUTF8, ENHANCEDSTATUSCODES,
+//! CHUNKING, STARTTLS, LIMITS, DSN; XCLIENT and the PROXY protocol for configured peers).
+//!
+//! It owns the order of commands, every reply text, every deadline of a connection. It never
+//! touches a socket, knows no domain, no user and no disk: what it cannot know it asks
+//! ([`Ask`]) and then takes no input until it is answered ([`Answer`]). Ports 25, the relay
+//! listener and the streams of the postern all use it.
+//!
+//! **The promise.** A 250 to the final dot (or to BDAT LAST) is written in one place,
+//! `settle`, and only for [`Answer::Committed`] and [`Answer::Delivered`].
+
+mod body;
+mod envelope;
+mod hello;
+mod options;
+mod replies;
+mod timer;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+pub use options::{Offers, SessionLimits, SessionOptions};
+use timer::Timer;
+
+use crate::address::Address;
+use crate::command::{self, Command, CommandError};
+use crate::data::BodyReader;
+use crate::envelope::{Meta, TlsFacts};
+use crate::limits;
+use crate::mode::Mode;
+use crate::reply::Reply;
+use crate::time::Instant;
+
+/// One connection's conversation.
+#[derive(Debug)]
+pub struct Session {
+    options: Arc<SessionOptions>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// What XCLIENT said of the client, when it said more than an address.
+    told: Option<Box<hello::ToldByXclient>>,
+    helo: Option<Box<str>>,
+    esmtp: bool,
+    tls: Option<Box<TlsFacts>>,
+    state: State,
+    transaction: Option<Box<Transaction>>,
+    /// The beginning of a command line whose end has not come; unallocated while idle.
+    line: Vec<u8>,
+    /// The line grew beyond the limit: skip to its end.
+    line_overflow: bool,
+    errors: u32,
+    refused_recipients: u32,
+    idle_commands: u32,
+    timer: Timer,
+}
+
+/// What the session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The balancer's PROXY header, before the greeting.
+    ExpectProxy,
+    /// A command.
+    ExpectCommand,
+    /// Octets of a message, behind 354.
+    ExpectData,
+    /// Octets of a BDAT chunk.
+    ExpectChunk {
+        remaining: u64,
+        last: bool,
+        /// The chunk belongs to no transaction or a failed one; it is read and thrown away.
+        refused: bool,
+    },
+    AwaitRecipient,
+    /// A piece of a large body is with the spool; then go on with `next`.
+    AwaitStored {
+        next: AfterStore,
+    },
+    /// The last piece of a large body is stored: hand the message over.
+    ReadyToFinish,
+    /// The fate of a tentative message.
+    AwaitOutcome,
+    /// The sync of the disk.
+    AwaitReceipt,
+    AwaitTls,
+    Closed,
+}
+
+/// What follows when a piece of a large body has been stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterStore {
+    Data,
+    Chunk { remaining: u64, last: bool },
+    Finish,
+}
+
+/// One message under way: from MAIL to its end.
+#[derive(Debug)]
+struct Transaction {
+    mail: command::Mail,
+    recipients: Vec<crate::envelope::Recipient>,
+    /// Asked about and not yet answered.
+    pending: Option<crate::envelope::Recipient>,
+    /// Set by the first recipient; all others must have the same.
+    mode: Option<Mode>,
+    reader: Option<BodyReader>,
+    body: Vec<u8>,
+    /// Pieces have gone to the spool.
+    streamed: bool,
+    /// The spool refused a piece.
+    store_failed: Option<StoreFault>,
+    /// BDAT has begun: DATA is out of order (RFC 3030 section 3).
+    chunked: bool,
+}
+
+/// What [`Session::handle_bytes`] read, and what the caller does next.
+#[derive(Debug)]
+#[must_use]
+pub struct Step {
+    /// Octets of the input that were used up; hand the rest in again.
+    pub consumed: usize,
+    /// What the session needs now. Replies written to `out` go to the client first, unless the
+    /// question can be answered at once.
+    pub then: Then,
+}
+
+/// What the session needs next.
+#[derive(Debug)]
+pub enum Then {
+    /// More input.
+    Read,
+    /// An answer; no input is taken until [`Session::handle_answer`].
+    Ask(Ask),
+    /// Write the replies, throw the rest of the input away (RFC 3207 section 4.2), shake hands,
+    /// then [`Session::handle_tls`].
+    StartTls,
+    /// Write the replies and close.
+    Close,
+}
+
+/// A question to whoever holds policy and spool.
+#[derive(Debug)]
+pub enum Ask {
+    /// Is there such a recipient, and in which mode is its domain?
+    Recipient(Address),
+    /// Store this piece of a large body, behind those before it.
+    Store(Vec<u8>),
+    /// The message is whole: append it. Tentatively when the mode is `through`, else durably.
+    Finish(Box<Finished>),
+    /// The outcome is not in sight: make the tentative message durable and answer at the receipt.
+    Commit,
+    /// Drop what was stored of this message. Needs no answer.
+    Abandon,
+}
+
+/// A whole message.
+#[derive(Debug)]
+pub struct Finished {
+    /// Envelope and facts; `arrival.at_unix_ms` is zero, the session has no wall clock.
+    pub meta: Meta,
+    /// When to answer.
+    pub mode: Mode,
+    /// `None`: every piece went through [`Ask::Store`].
+    pub body: Option<Vec<u8>>,
+}
+
+/// The answer to an [`Ask`].
+#[derive(Debug)]
+pub enum Answer {
+    /// To [`Ask::Recipient`].
+    Recipient(RecipientVerdict),
+    /// To [`Ask::Store`]: go on.
+    Stored,
+    /// To [`Ask::Store`] or [`Ask::Finish`]: no room, or no disk.
+    StoreFailed(StoreFault),
+    /// To [`Ask::Finish`] or [`Ask::Commit`]: durable; only who holds a receipt may say so.
+    Committed {
+        /// The name of the item, told to the client.
+        id: Box<str>,
+    },
+    /// The outcome: it has arrived.
+    Delivered {
+        /// The name of the item, told to the client.
+        id: Box<str>,
+    },
+    /// The outcome: filter or next hop refused it, for good (5yz) or for now (4yz).
+    Refused(Reply),
+    /// The outcome is not to be had soon: the session will ask to commit.
+    Unsettled,
+}
+
+/// What is known of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecipientVerdict {
+    /// Accept; this is the mode of its domain.
+    Accept(Mode),
+    /// No such user: 550 5.1.1, or the next hop's own words.
+    Unknown(Option<Reply>),
+    /// Not a domain of ours: 550 5.7.1.
+    NotOurs,
+    /// Nobody could say: 450.
+    Unsure,
+}
+
+/// Why the spool did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFault {
+    /// Below the free-space mark, or at a bound: 452 4.3.1.
+    Full,
+    /// The disk failed: 451 4.3.0.
+    Failed,
+}
+
+impl Session {
+    /// A conversation with `peer` that has just connected to `local`. With `expect_proxy` the
+    /// connection begins with a PROXY header; set it for configured addresses only.
+    pub fn new(
+        options: Arc<SessionOptions>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        expect_proxy: bool,
+        now: Instant,
+    ) -> Self {
+        let timer = Timer::new(now, options.limits);
+        Self {
+            options,
+            peer,
+            local,
+            told: None,
+            helo: None,
+            esmtp: false,
+            tls: None,
+            state: if expect_proxy { State::ExpectProxy } else { State::ExpectCommand },
+            transaction: None,
+            line: Vec::new(),
+            line_overflow: false,
+            errors: 0,
+            refused_recipients: 0,
+            idle_commands: 0,
+            timer,
+        }
+    }
+
+    /// Writes the greeting, unless a PROXY header must come first.
+    pub fn greet(&mut self, out: &mut Vec<u8>) {
+        if self.state != State::ExpectProxy {
+            replies::greeting(&self.options.hostname, out);
+        }
+    }
+
+    /// The client: as the socket, a PROXY header or XCLIENT gave it.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether TLS is on.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether the session may be closed without anybody losing anything: no message is under way
+    /// and none waits for its answer.
+    pub fn is_between_transactions(&self) -> bool {
+        self.transaction.is_none() && matches!(self.state, State::ExpectCommand | State::ExpectProxy | State::Closed)
+    }
+
+    /// Whether the message's last octet was read and the reply is still owed.
+    pub fn owes_reply(&self) -> bool {
+        matches!(self.state, State::AwaitOutcome | State::AwaitReceipt)
+    }
+
+    /// Reads input. Replies are appended to `out`; see [`Step`].
+    pub fn handle_bytes(&mut self, now: Instant, input: &[u8], out: &mut Vec<u8>) -> Step {
+        let mut consumed = 0;
+        loop {
+            let rest = &input[consumed..];
+            let (used, then) = match self.state {
+                State::ExpectCommand => self.read_command(now, rest, out),
+                State::ExpectData => self.read_data(now, rest, out),
+                State::ExpectChunk { remaining, last, refused } => {
+                    self.read_chunk(now, rest, (remaining, last, refused), out)
+                }
+                State::ExpectProxy => self.read_proxy(now, rest, out),
+                State::Closed => (rest.len(), Some(Then::Close)),
+                State::ReadyToFinish => (0, Some(self.finish(now, out))),
+                // An answer is owed: no input is taken.
+                _ => (0, Some(Then::Read)),
+            };
+            consumed += used;
+            if let Some(then) = then {
+                return Step { consumed, then };
+            }
+        }
+    }
+
+    /// The client has closed its side, or the connection broke.
+    ///
+    /// A message whose last octet was read is carried on (RFC 5321 section 4.5.3.2.6 warns of the
+    /// lost reply: the sender will ask again); anything else is dropped.
+    #[must_use = "stored pieces of an unfinished message must be abandoned"]
+    pub fn handle_eof(&mut self) -> Option<Ask> {
+        let owed = self.owes_reply();
+        self.state = State::Closed;
+        (self.forget_transaction() && !owed).then_some(Ask::Abandon)
+    }
+
+    /// The handshake is done; everything said before is forgotten (RFC 3207 section 4.2).
+    pub fn handle_tls(&mut self, now: Instant, facts: TlsFacts) {
+        self.tls = Some(Box::new(facts));
+        self.helo = None;
+        self.esmtp = false;
+        self.transaction = None;
+        self.line = Vec::new();
+        self.line_overflow = false;
+        self.state = State::ExpectCommand;
+        self.timer.command(now);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn next_timeout(&self) -> Instant {
+        self.timer.next(self.transaction.is_none() && self.state == State::ExpectCommand)
+    }
+
+    /// Time has passed. Does nothing before [`Self::next_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<u8>) -> Then {
+        if now < self.next_timeout() {
+            return Then::Read;
+        }
+        match self.state {
+            State::AwaitOutcome => {
+                self.state = State::AwaitReceipt;
+                self.timer.wait(now, limits::RECEIPT_TIMEOUT);
+                return Then::Ask(Ask::Commit);
+            }
+            State::AwaitReceipt => {
+                self.end_transaction(now);
+                self.reply(&replies::DISK_FAILED, out);
+                return Then::Read;
+            }
+            State::AwaitRecipient => {
+                self.handle_answer(now, Answer::Recipient(RecipientVerdict::Unsure), out);
+                return Then::Read;
+            }
+            // A handshake cannot be interrupted by words, nor a PROXY header.
+            State::AwaitTls | State::ExpectProxy | State::Closed => {}
+            State::ExpectCommand
+            | State::ExpectData
+            | State::ExpectChunk { .. }
+            | State::AwaitStored { .. }
+            | State::ReadyToFinish => {
+                replies::TIMED_OUT.write_to(out);
+            }
+        }
+        let streamed = self.forget_transaction();
+        self.state = State::Closed;
+        if streamed { Then::Ask(Ask::Abandon) } else { Then::Close }
+    }
+
+    /// We are going down: say so when nothing is owed (RFC 5321 section 3.8).
+    pub fn handle_shutdown(&mut self, out: &mut Vec<u8>) -> bool {
+        let may_close = self.is_between_transactions();
+        if may_close {
+            if self.state == State::ExpectCommand {
+                replies::SHUTTING_DOWN.write_to(out);
+            }
+            self.state = State::Closed;
+        }
+        may_close
+    }
+
+    /// The answer to the last [`Ask`]; afterwards call [`Self::handle_bytes`] with what is left.
+    /// An answer that nobody waits for (it came after a timeout) is ignored.
+    pub fn handle_answer(&mut self, now: Instant, answer: Answer, out: &mut Vec<u8>) -> Then {
+        match (self.state, answer) {
+            (State::AwaitRecipient, Answer::Recipient(verdict)) => {
+                self.settle_recipient(verdict, out);
+                self.state = State::ExpectCommand;
+                self.timer.command(now);
+                return self.close_after_too_many_errors(out);
+            }
+            (State::AwaitStored { next }, Answer::Stored) => self.resume_body(now, next),
+            (State::AwaitStored { next }, Answer::StoreFailed(fault)) => {
+                if let Some(transaction) = self.transaction.as_mut() {
+                    transaction.store_failed = Some(fault);
+                }
+                self.resume_body(now, next);
+            }
+            (State::AwaitOutcome, Answer::Unsettled) => {
+                self.state = State::AwaitReceipt;
+                self.timer.wait(now, limits::RECEIPT_TIMEOUT);
+                return Then::Ask(Ask::Commit);
+            }
+            (State::AwaitOutcome | State::AwaitReceipt, answer) => return self.settle(now, answer, out),
+            _ => {}
+        }
+        Then::Read
+    }
+
+    /// The one place that promises: see the module's words.
+    fn settle(&mut self, now: Instant, answer: Answer, out: &mut Vec<u8>) -> Then {
+        match answer {
+            Answer::Committed { id } => replies::queued(&id, out),
+            Answer::Delivered { id } => replies::delivered(&id, out),
+            Answer::Refused(reply) => replies::refusal(reply).write_to(out),
+            Answer::StoreFailed(StoreFault::Full) => replies::FULL.write_to(out),
+            Answer::StoreFailed(StoreFault::Failed) => replies::DISK_FAILED.write_to(out),
+            // Not an answer to this question: a fault of the caller, and no promise comes of it.
+            Answer::Recipient(_) | Answer::Stored | Answer::Unsettled => return Then::Read,
+        }
+        self.end_transaction(now);
+        Then::Read
+    }
+
+    /// Back to the state behind EHLO.
+    fn end_transaction(&mut self, now: Instant) {
+        self.transaction = None;
+        self.idle_commands = 0;
+        self.state = State::ExpectCommand;
+        self.timer.command(now);
+    }
+
+    fn read_proxy(&mut self, now: Instant, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Then>) {
+        let before = self.line.len();
+        self.line.extend_from_slice(&input[..input.len().min(crate::proxy::HEADER_BYTES_MAX)]);
+        match crate::proxy::parse(&self.line) {
+            Ok(None) if self.line.len() < crate::proxy::HEADER_BYTES_MAX => (input.len(), Some(Then::Read)),
+            Ok(Some((used, header))) => {
+                if let crate::proxy::Header::Proxied { source, destination } = header {
+                    self.peer = source;
+                    self.local = destination;
+                }
+                self.line = Vec::new();
+                self.state = State::ExpectCommand;
+                self.timer.command(now);
+                self.greet(out);
+                (used - before, None)
+            }
+            // Whoever may speak PROXY and does not is a balancer set up wrongly, no mail client.
+            Ok(None) | Err(_) => {
+                self.state = State::Closed;
+                (input.len(), Some(Then::Close))
+            }
+        }
+    }
+
+    /// Reads up to one command line and acts on it. `None`: go on with what is left.
+    fn read_command(&mut self, now: Instant, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Then>) {
+        if input.is_empty() {
+            return (0, Some(Then::Read));
+        }
+        let Some(end) = memchr::memchr(b'\n', input) else {
+            self.keep_partial_line(input);
+            return (input.len(), Some(Then::Read));
+        };
+        let (line, used) = (&input[..end], end + 1);
+        // Nothing is copied when the line came whole, which it nearly always does.
+        let mut kept = core::mem::take(&mut self.line);
+        let overflow = core::mem::take(&mut self.line_overflow);
+        let line = if kept.is_empty() {
+            line
+        } else {
+            kept.extend_from_slice(line);
+            &kept
+        };
+        self.timer.command(now);
+        if overflow || line.len() + 1 > limits::COMMAND_LINE_BYTES_MAX {
+            return (used, self.error(&replies::LINE_TOO_LONG, out));
+        }
+        // A bare LF, or a CR or NUL inside, is how one command is made to look like two.
+        let sound = line.strip_suffix(b"\r").filter(|line| memchr::memchr2(b'\r', 0, line).is_none());
+        let Some(line) = sound else { return (used, self.error(&replies::BAD_LINE_END, out)) };
+        (used, self.handle_command(now, line, out))
+    }
+
+    fn keep_partial_line(&mut self, input: &[u8]) {
+        if self.line_overflow || self.line.len() + input.len() > limits::COMMAND_LINE_BYTES_MAX {
+            self.line_overflow = true;
+            self.line = Vec::new();
+        } else {
+            self.line.extend_from_slice(input);
+        }
+    }
+
+    fn handle_command(&mut self, now: Instant, line: &[u8], out: &mut Vec<u8>) -> Option<Then> {
+        let utf8 = self.options.offers.smtputf8 && self.esmtp;
+        let transaction_utf8 = self.transaction.as_ref().is_some_and(|transaction| transaction.mail.smtputf8);
+        let command = match command::parse(line, utf8, transaction_utf8) {
+            Ok(command) => command,
+            Err(error) => return self.command_error(error, out),
+        };
+        match command {
+            Command::Helo(name) => self.handle_hello(name, false, out),
+            Command::Ehlo(name) => self.handle_hello(name, true, out),
+            Command::Mail(mail) => self.handle_mail(*mail, out),
+            Command::Rcpt(rcpt) => self.handle_rcpt(now, *rcpt, out),
+            Command::Data => self.handle_data(now, out),
+            Command::Bdat { size, last } => self.handle_bdat(now, size, last, out),
+            Command::Rset => self.handle_rset(out),
+            Command::Noop => self.idle_command(&replies::OK, out),
+            Command::Vrfy => self.idle_command(&replies::CANNOT_VERIFY, out),
+            Command::Help => self.idle_command(&replies::HELP, out),
+            Command::Expn => self.error(&replies::NOT_IMPLEMENTED, out),
+            Command::Auth => self.error(&replies::NO_AUTH, out),
+            Command::StartTls => self.handle_starttls(now, out),
+            Command::Xclient(attributes) => self.handle_xclient(attributes, out),
+            Command::Quit => {
+                replies::GOODBYE.write_to(out);
+                let streamed = self.forget_transaction();
+                self.state = State::Closed;
+                streamed.then_some(Then::Ask(Ask::Abandon))
+            }
+        }
+    }
+
+    fn handle_rset(&mut self, out: &mut Vec<u8>) -> Option<Then> {
+        let streamed = self.forget_transaction();
+        let then = self.idle_command(&replies::RESET, out);
+        if streamed { Some(Then::Ask(Ask::Abandon)) } else { then }
+    }
+
+    fn command_error(&mut self, error: CommandError, out: &mut Vec<u8>) -> Option<Then> {
+        let reply = match error {
+            CommandError::UnknownVerb => &replies::UNKNOWN_COMMAND,
+            CommandError::Arguments => &replies::BAD_ARGUMENTS,
+            CommandError::Path { sender: true, .. } => &replies::BAD_SENDER,
+            CommandError::Path { sender: false, .. } => &replies::BAD_RECIPIENT,
+            CommandError::UnknownParameter => &replies::UNKNOWN_PARAMETER,
+        };
+        self.error(reply, out)
+    }
+
+    /// A reply that goes without an error count.
+    fn reply(&self, reply: &Reply, out: &mut Vec<u8>) {
+        reply.write_to(out);
+    }
+
+    /// A reply to a command that moves nothing; too many of them are an attack on our time.
+    fn idle_command(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Option<Then> {
+        self.idle_commands += 1;
+        reply.write_to(out);
+        self.close_if(self.idle_commands > limits::IDLE_COMMANDS_MAX, out)
+    }
+
+    /// A reply to a protocol error.
+    fn error(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Option<Then> {
+        self.errors += 1;
+        reply.write_to(out);
+        self.close_if(self.errors > limits::ERRORS_MAX, out)
+    }
+
+    fn close_after_too_many_errors(&mut self, out: &mut Vec<u8>) -> Then {
+        self.close_if(self.refused_recipients > limits::REFUSED_RECIPIENTS_MAX, out).unwrap_or(Then::Read)
+    }
+
+    fn close_if(&mut self, too_many: bool, out: &mut Vec<u8>) -> Option<Then> {
+        too_many.then(|| self.hang_up(&replies::TOO_MANY_ERRORS, out))
+    }
+
+    /// The last word; whatever was under way is dropped.
+    fn hang_up(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Then {
+        reply.write_to(out);
+        self.state = State::Closed;
+        if self.forget_transaction() { Then::Ask(Ask::Abandon) } else { Then::Close }
+    }
+
+    /// Drops what was under way; true when pieces of it are with the spool.
+    fn forget_transaction(&mut self) -> bool {
+        self.transaction.take().is_some_and(|transaction| transaction.streamed)
+    }
+}

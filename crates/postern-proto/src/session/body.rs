@@ -1,0 +1,240 @@
+//! DATA and BDAT: the message itself, up to the moment when the spool is asked to take it.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::{AfterStore, Ask, Finished, Session, State, StoreFault, Then, replies};
+use crate::command::BodyType;
+use crate::data::{BodyFault, BodyReader};
+use crate::envelope::{DsnRequest, Meta};
+use crate::limits;
+use crate::mode::Mode;
+use crate::reply::Reply;
+use crate::time::Instant;
+
+impl Session {
+    pub(super) fn handle_data(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Then> {
+        if self.helo.is_none() {
+            return self.error(&replies::SAY_HELLO, out);
+        }
+        let size_max = self.options.size_max;
+        let Some(transaction) = self.transaction.as_mut() else {
+            return self.error(&replies::NEED_MAIL, out);
+        };
+        if transaction.chunked {
+            return self.error(&replies::CHUNKS_BEGUN, out);
+        }
+        if transaction.recipients.is_empty() {
+            return self.error(&replies::NO_RECIPIENTS, out);
+        }
+        transaction.reader = Some(BodyReader::new(size_max));
+        self.state = State::ExpectData;
+        self.timer.body(now);
+        replies::GO_AHEAD.write_to(out);
+        None
+    }
+
+    /// The octets of a chunk follow the command at once, so they are read even where the command
+    /// is refused: otherwise they would be taken for commands (RFC 3030 section 4.2).
+    pub(super) fn handle_bdat(&mut self, now: Instant, size: u64, last: bool, out: &mut Vec<u8>) -> Option<Then> {
+        let size_max = self.options.size_max;
+        let refusal: Option<&Reply> = match self.transaction.as_mut() {
+            _ if self.helo.is_none() => Some(&replies::SAY_HELLO),
+            None => Some(&replies::NEED_MAIL),
+            Some(transaction) if transaction.recipients.is_empty() => Some(&replies::NO_RECIPIENTS),
+            Some(transaction) => {
+                transaction.chunked = true;
+                transaction.reader.get_or_insert_with(|| BodyReader::new(size_max));
+                None
+            }
+        };
+        // A chunk beyond anything we would take cannot be read to its end in good time.
+        if size > size_max.saturating_mul(2) {
+            return Some(self.hang_up(&replies::TOO_BIG, out));
+        }
+        if let Some(reply) = refusal
+            && let Some(close) = self.error(reply, out)
+        {
+            return Some(close);
+        }
+        self.state = State::ExpectChunk { remaining: size, last, refused: refusal.is_some() };
+        self.timer.body(now);
+        None
+    }
+
+    pub(super) fn read_data(&mut self, now: Instant, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Then>) {
+        let size_max = self.options.size_max;
+        let Some((reader, body)) = self.reader() else { return (0, Some(Then::Close)) };
+        // A piece at a time: what a session holds stays bounded however much came in one read.
+        let input = &input[..input.len().min(limits::BODY_PIECE_BYTES)];
+        let progress = reader.read_data(input, body);
+        let endless = reader.size() > size_max.saturating_mul(2).max(size_max.saturating_add(1 << 20));
+        self.timer.body_progress(now, progress.consumed);
+        if progress.ended {
+            return (progress.consumed, Some(self.end_body(now, out)));
+        }
+        if endless {
+            return (progress.consumed, Some(self.hang_up(&replies::ENDLESS, out)));
+        }
+        let then = self.store_piece(AfterStore::Data);
+        let more = (input.is_empty()).then_some(Then::Read);
+        (progress.consumed, then.or(more))
+    }
+
+    pub(super) fn read_chunk(
+        &mut self,
+        now: Instant,
+        input: &[u8],
+        (remaining, last, refused): (u64, bool, bool),
+        out: &mut Vec<u8>,
+    ) -> (usize, Option<Then>) {
+        let take = usize::try_from(remaining).unwrap_or(usize::MAX).min(input.len()).min(limits::BODY_PIECE_BYTES);
+        if take == 0 && remaining > 0 {
+            return (0, Some(Then::Read));
+        }
+        let remaining = remaining - take as u64;
+        self.timer.body_progress(now, take);
+        if refused {
+            self.state = State::ExpectChunk { remaining, last, refused };
+            if remaining == 0 {
+                self.state = State::ExpectCommand;
+                self.timer.command(now);
+            }
+            return (take, None);
+        }
+        let Some((reader, body)) = self.reader() else { return (0, Some(Then::Close)) };
+        reader.read_chunk(&input[..take], body);
+        if remaining > 0 {
+            self.state = State::ExpectChunk { remaining, last, refused };
+            return (take, self.store_piece(AfterStore::Chunk { remaining, last }));
+        }
+        if last {
+            if let Some((reader, body)) = self.reader() {
+                reader.end_chunks(body);
+            }
+            return (take, Some(self.end_body(now, out)));
+        }
+        self.end_chunk(now, out);
+        (take, self.store_piece(AfterStore::Chunk { remaining: 0, last: false }))
+    }
+
+    /// A chunk that is not the last: a fault is told here and now, and the transaction is over.
+    fn end_chunk(&mut self, now: Instant, out: &mut Vec<u8>) {
+        let fault = self.transaction.as_ref().and_then(|transaction| transaction.reader.as_ref()?.fault());
+        match fault {
+            Some(fault) => fault_reply(fault).write_to(out),
+            None => replies::CHUNK_OK.write_to(out),
+        }
+        self.state = State::ExpectCommand;
+        self.timer.command(now);
+    }
+
+    /// The last octet is here.
+    fn end_body(&mut self, now: Instant, out: &mut Vec<u8>) -> Then {
+        let Some(transaction) = self.transaction.as_mut() else { return Then::Close };
+        let fault = transaction.reader.as_ref().and_then(BodyReader::fault);
+        if let Some(fault) = fault {
+            fault_reply(fault).write_to(out);
+            return self.drop_transaction(now);
+        }
+        if transaction.streamed && transaction.store_failed.is_none() && !transaction.body.is_empty() {
+            self.state = State::AwaitStored { next: AfterStore::Finish };
+            self.timer.wait(now, limits::RECEIPT_TIMEOUT);
+            return Then::Ask(Ask::Store(core::mem::take(&mut transaction.body)));
+        }
+        self.finish(now, out)
+    }
+
+    /// Hands the whole message over.
+    pub(super) fn finish(&mut self, now: Instant, out: &mut Vec<u8>) -> Then {
+        let arrival = self.arrival();
+        let Some(transaction) = self.transaction.as_mut() else { return Then::Close };
+        match transaction.store_failed {
+            Some(StoreFault::Full) => {
+                replies::FULL.write_to(out);
+                return self.drop_transaction(now);
+            }
+            Some(StoreFault::Failed) => {
+                replies::DISK_FAILED.write_to(out);
+                return self.drop_transaction(now);
+            }
+            None => {}
+        }
+        let mode = transaction.mode.unwrap_or(Mode::Collect);
+        let body = core::mem::take(&mut transaction.body);
+        let meta = Meta {
+            arrival,
+            sender: transaction.mail.sender.take(),
+            recipients: core::mem::take(&mut transaction.recipients),
+            eight_bit: transaction.mail.body == Some(BodyType::EightBitMime),
+            smtputf8: transaction.mail.smtputf8,
+            dsn: DsnRequest { full: transaction.mail.ret_full, envelope_id: transaction.mail.envelope_id.take() },
+            size: transaction.reader.as_ref().map_or(0, BodyReader::size),
+            judged: false,
+            attempts: 0,
+            last_error: None,
+            note: None,
+        };
+        let body = if transaction.streamed { None } else { Some(body) };
+        if mode == Mode::Through {
+            self.state = State::AwaitOutcome;
+            self.timer.outcome(now);
+        } else {
+            self.state = State::AwaitReceipt;
+            self.timer.wait(now, limits::RECEIPT_TIMEOUT);
+        }
+        Then::Ask(Ask::Finish(Box::new(Finished { meta, mode, body })))
+    }
+
+    /// The message is refused; stored pieces of it are given back.
+    fn drop_transaction(&mut self, now: Instant) -> Then {
+        let streamed = self.transaction.as_ref().is_some_and(|transaction| transaction.streamed);
+        self.end_transaction(now);
+        if streamed { Then::Ask(Ask::Abandon) } else { Then::Read }
+    }
+
+    /// Sends a piece of a large body off once enough has gathered.
+    fn store_piece(&mut self, next: AfterStore) -> Option<Then> {
+        let transaction = self.transaction.as_mut()?;
+        let enough = if transaction.streamed { limits::BODY_PIECE_BYTES } else { limits::INLINE_BODY_BYTES_MAX };
+        if transaction.body.len() < enough {
+            return None;
+        }
+        let piece = core::mem::take(&mut transaction.body);
+        if transaction.store_failed.is_some() {
+            return None;
+        }
+        transaction.streamed = true;
+        self.state = State::AwaitStored { next };
+        Some(Then::Ask(Ask::Store(piece)))
+    }
+
+    pub(super) fn resume_body(&mut self, now: Instant, next: AfterStore) {
+        // The client must not pay for our disk.
+        self.timer.body(now);
+        self.state = match next {
+            AfterStore::Data => State::ExpectData,
+            AfterStore::Chunk { remaining: 0, .. } => {
+                self.timer.command(now);
+                State::ExpectCommand
+            }
+            AfterStore::Chunk { remaining, last } => State::ExpectChunk { remaining, last, refused: false },
+            AfterStore::Finish => State::ReadyToFinish,
+        };
+    }
+
+    fn reader(&mut self) -> Option<(&mut BodyReader, &mut Vec<u8>)> {
+        let transaction = self.transaction.as_mut()?;
+        Some((transaction.reader.as_mut()?, &mut transaction.body))
+    }
+}
+
+fn fault_reply(fault: BodyFault) -> &'static Reply {
+    match fault {
+        BodyFault::BareLineFeed | BodyFault::BareCarriageReturn => &replies::BARE_LINE_END,
+        BodyFault::LineTooLong => &replies::LINE_BOMB,
+        BodyFault::HeaderTooLarge => &replies::HEADER_BOMB,
+        BodyFault::TooManyHops => &replies::LOOP,
+        BodyFault::TooBig => &replies::TOO_BIG,
+    }
+}
