@@ -15,8 +15,16 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod client;
+pub mod command;
+pub mod data;
 pub mod envelope;
+mod header;
 pub mod limits;
 pub mod mode;
+pub mod proxy;
+pub mod received;
 pub mod reply;
+pub mod session;
 pub mod time;
+pub mod xclient;
