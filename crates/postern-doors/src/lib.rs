@@ -1,1 +1,26 @@
-//! postern-doors
+//! Sockets in: the public SMTP door and the relay listener.
+//!
+//! A door accepts, reads and answers; what it takes it hands to the spool, and that is all it
+//! knows of what happens next. It never calls the drain or a filter: an outcome comes back
+//! through the spool.
+//!
+//! Entry point: [`Doors::start`]. `conn` is a connection as a pure machine, `shell` its pump,
+//! `runtime` what the connections of one thread share.
+
+#![forbid(unsafe_code)]
+
+pub mod callout;
+pub mod conn;
+mod deadlines;
+mod door;
+pub mod limits;
+pub mod policy;
+mod runtime;
+mod shell;
+mod stats;
+mod wire;
+
+pub use callout::CalloutCache;
+pub use door::{DoorOptions, Doors, StartError};
+pub use policy::{CalloutTarget, Policy, Recipients};
+pub use stats::{DoorStats, DoorStatsSnapshot};

@@ -271,6 +271,17 @@ impl Session {
         matches!(self.state, State::AwaitOutcome | State::AwaitReceipt)
     }
 
+    /// Whether an answer to an [`Ask`] is outstanding: no input is taken until it is given.
+    pub fn awaits_answer(&self) -> bool {
+        use State::{AwaitOutcome, AwaitReceipt, AwaitRecipient, AwaitStored};
+        matches!(self.state, AwaitRecipient | AwaitStored { .. } | AwaitOutcome | AwaitReceipt)
+    }
+
+    /// Whether the last word was said.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     /// Reads input. Replies are appended to `out`; see [`Step`].
     pub fn handle_bytes(&mut self, now: Instant, input: &[u8], out: &mut Vec<u8>) -> Step {
         let mut consumed = 0;
@@ -329,11 +340,7 @@ impl Session {
             return Then::Read;
         }
         match self.state {
-            State::AwaitOutcome => {
-                self.state = State::AwaitReceipt;
-                self.timer.wait(now, limits::RECEIPT_TIMEOUT);
-                return Then::Ask(Ask::Commit);
-            }
+            State::AwaitOutcome => return self.hurry(now),
             State::AwaitReceipt => {
                 self.end_transaction(now);
                 self.reply(&replies::DISK_FAILED, out);
@@ -356,6 +363,17 @@ impl Session {
         let streamed = self.forget_transaction();
         self.state = State::Closed;
         if streamed { Then::Ask(Ask::Abandon) } else { Then::Close }
+    }
+
+    /// Waits for the outcome no longer: the message is to be made durable and answered at the
+    /// receipt. Does nothing in any other state.
+    pub fn hurry(&mut self, now: Instant) -> Then {
+        if self.state != State::AwaitOutcome {
+            return Then::Read;
+        }
+        self.state = State::AwaitReceipt;
+        self.timer.wait(now, limits::RECEIPT_TIMEOUT);
+        Then::Ask(Ask::Commit)
     }
 
     /// We are going down: say so when nothing is owed (RFC 5321 section 3.8).
@@ -387,11 +405,7 @@ impl Session {
                 }
                 self.resume_body(now, next);
             }
-            (State::AwaitOutcome, Answer::Unsettled) => {
-                self.state = State::AwaitReceipt;
-                self.timer.wait(now, limits::RECEIPT_TIMEOUT);
-                return Then::Ask(Ask::Commit);
-            }
+            (State::AwaitOutcome, Answer::Unsettled) => return self.hurry(now),
             (State::AwaitOutcome | State::AwaitReceipt, answer) => return self.settle(now, answer, out),
             _ => {}
         }

@@ -1,0 +1,185 @@
+//! Recipients that only the next hop knows: asked once, remembered on disk.
+//!
+//! What is remembered is bounded and errs on the side of mail: a name that existed goes on being
+//! accepted while the next hop drowns, and only a plain 5.1.1 is remembered as absence, because
+//! every other refusal may mean something else (over quota, blocked, relaying).
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use postern_net::callout::{self, CalloutVerdict};
+use postern_proto::address::Address;
+use postern_proto::mode::Mode;
+use postern_proto::session::RecipientVerdict;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+
+use crate::deadlines::{Letter, Slot};
+use crate::limits;
+use crate::policy::CalloutTarget;
+use crate::runtime::Shared;
+
+/// Address → whether it exists, and when that was found out (Unix milliseconds).
+const RECIPIENTS: TableDefinition<'_, &str, (bool, u64)> = TableDefinition::new("recipients");
+
+/// What callouts have found out, on disk.
+#[derive(Clone, Debug)]
+pub struct CalloutCache {
+    database: Arc<Database>,
+}
+
+/// The cache could not be opened. Deleting the file is safe: it costs callouts, never mail.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {cause}; the file may be deleted, it only remembers what the next hop said")]
+pub struct CacheError {
+    path: String,
+    cause: Box<redb::Error>,
+}
+
+/// What is remembered of a recipient, weighed by its age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// Fresh enough to be used.
+    Sure { exists: bool },
+    /// Worth something only if the next hop cannot be asked.
+    Stale,
+    /// Nothing.
+    Nothing,
+}
+
+impl CalloutCache {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// [`CacheError`] names the file and the cure.
+    pub fn open(path: &Path) -> Result<Self, CacheError> {
+        let failed = |cause: redb::Error| CacheError { path: path.display().to_string(), cause: Box::new(cause) };
+        let database = Database::create(path).map_err(|error| failed(error.into()))?;
+        let transaction = database.begin_write().map_err(|error| failed(error.into()))?;
+        transaction.open_table(RECIPIENTS).map_err(|error| failed(error.into()))?;
+        transaction.commit().map_err(|error| failed(error.into()))?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    fn recall(&self, address: &str, now_unix_ms: u64) -> Memory {
+        let found = (|| {
+            let table = self.database.begin_read().ok()?.open_table(RECIPIENTS).ok()?;
+            Some(table.get(address).ok()??.value())
+        })();
+        found.map_or(Memory::Nothing, |(exists, at)| weigh(exists, now_unix_ms.saturating_sub(at)))
+    }
+
+    /// Remembers. Without a sync: losing it costs a callout.
+    fn remember(&self, address: &str, exists: bool, now_unix_ms: u64) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::None)?;
+        {
+            let mut table = transaction.open_table(RECIPIENTS)?;
+            table.insert(address, (exists, now_unix_ms))?;
+            if table.len()? > limits::CALLOUT_ENTRIES_MAX {
+                make_room(&mut table)?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// Drops the older half, once in 50,000 entries.
+fn make_room(table: &mut redb::Table<'_, &str, (bool, u64)>) -> Result<(), redb::Error> {
+    let mut ages: Vec<u64> = Vec::new();
+    for entry in table.iter()? {
+        ages.push(entry?.1.value().1);
+    }
+    ages.sort_unstable();
+    let median = ages.get(ages.len() / 2).copied().unwrap_or(0);
+    table.retain(|_, (_, at)| at > median)?;
+    Ok(())
+}
+
+fn weigh(exists: bool, age_ms: u64) -> Memory {
+    let within = |limit: std::time::Duration| u128::from(age_ms) <= limit.as_millis();
+    match exists {
+        true if within(limits::CALLOUT_FRESH) => Memory::Sure { exists },
+        true if within(limits::CALLOUT_STALE) => Memory::Stale,
+        false if within(limits::CALLOUT_NEGATIVE) => Memory::Sure { exists },
+        _ => Memory::Nothing,
+    }
+}
+
+/// The callouts under way in one runtime.
+#[derive(Default)]
+pub(crate) struct CalloutDesk {
+    under_way: Rc<Cell<usize>>,
+}
+
+impl CalloutDesk {
+    /// Answers from memory, or asks; then the slot gets a letter.
+    pub(crate) fn ask(
+        &self,
+        shared: &Arc<Shared>,
+        target: CalloutTarget,
+        address: &Address,
+        mode: Mode,
+        now_unix_ms: u64,
+        slot: &Rc<Slot>,
+    ) -> Option<RecipientVerdict> {
+        // Case of the local part is the next hop's business, so it is kept.
+        let name = address.to_string();
+        let memory = shared.callouts.as_ref().map_or(Memory::Nothing, |cache| cache.recall(&name, now_unix_ms));
+        let unsure = match memory {
+            Memory::Sure { exists: true } => return Some(RecipientVerdict::Accept(mode)),
+            Memory::Sure { exists: false } => return Some(RecipientVerdict::Unknown(None)),
+            Memory::Stale => RecipientVerdict::Accept(mode),
+            Memory::Nothing => RecipientVerdict::Unsure,
+        };
+        if self.under_way.get() >= limits::CALLOUTS_MAX {
+            return Some(unsure);
+        }
+        let place = Place::take(&self.under_way);
+        let (shared, address, slot) = (Arc::clone(shared), address.clone(), Rc::clone(slot));
+        tokio::task::spawn_local(async move {
+            let verdict = callout::check(&shared.connector, &target.target, target.protocol, &address, None).await;
+            drop(place);
+            let exists = match &verdict {
+                CalloutVerdict::Exists => Some(true),
+                CalloutVerdict::Unknown(_) => Some(false),
+                CalloutVerdict::Unsure(_) => None,
+            };
+            if let (Some(exists), Some(cache)) = (exists, &shared.callouts)
+                && let Err(error) = cache.remember(&name, exists, now_unix_ms)
+            {
+                tracing::warn!(%error, "what a callout found could not be remembered");
+            }
+            slot.deliver(Letter::Recipient(match verdict {
+                CalloutVerdict::Exists => RecipientVerdict::Accept(mode),
+                CalloutVerdict::Unknown(reply) => RecipientVerdict::Unknown(Some(reply)),
+                CalloutVerdict::Unsure(why) => {
+                    tracing::info!(recipient = %address, why, "callout without an answer");
+                    unsure
+                }
+            }));
+        });
+        None
+    }
+}
+
+/// One callout's place; given back when it ends, however it ends.
+struct Place(Rc<Cell<usize>>);
+
+impl Place {
+    fn take(under_way: &Rc<Cell<usize>>) -> Self {
+        under_way.set(under_way.get() + 1);
+        Self(Rc::clone(under_way))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The deadlines of one runtime's connections, and how a connection is woken.
+//!
+//! One table that is walked every [`crate::limits::TICK`], and not a timer in each task: a tokio
+//! timer costs about 100 octets and a lock for each re-arming, and a session re-arms with every
+//! command. Walking 20,000 entries takes about 0.1 ms, four times a second.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use postern_proto::session::RecipientVerdict;
+use postern_proto::time::Instant;
+use postern_spool::EventKind;
+
+/// What a connection shares with the rest of its runtime. Cheap to keep, never sent.
+#[derive(Default)]
+pub(crate) struct Slot {
+    deadline: Cell<Instant>,
+    fired: Cell<bool>,
+    stopping: Cell<bool>,
+    mail: Cell<Option<Letter>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What others have to say to a waiting connection.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    /// The spool.
+    Event(EventKind),
+    /// The callout.
+    Recipient(RecipientVerdict),
+}
+
+impl Slot {
+    /// Call with each poll.
+    pub(crate) fn register(&self, context: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        match waker.as_ref() {
+            Some(waker) if waker.will_wake(context.waker()) => {}
+            _ => *waker = Some(context.waker().clone()),
+        }
+    }
+
+    /// The next moment at which the connection wants to be woken in any case.
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
+        self.deadline.set(deadline);
+        self.fired.set(false);
+    }
+
+    /// Whether the deadline has passed.
+    pub(crate) fn has_fired(&self) -> bool {
+        self.fired.get()
+    }
+
+    /// Whether the door is to be closed; told once.
+    pub(crate) fn take_stopping(&self) -> bool {
+        self.stopping.replace(false)
+    }
+
+    /// Puts a letter in and wakes. A session has one question open at a time, so one place is
+    /// enough.
+    pub(crate) fn deliver(&self, letter: Letter) {
+        self.mail.set(Some(letter));
+        self.wake();
+    }
+
+    /// Takes the letter out.
+    pub(crate) fn take_letter(&self) -> Option<Letter> {
+        self.mail.take()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// All slots of a runtime.
+#[derive(Default)]
+pub(crate) struct Slots {
+    slots: RefCell<Vec<Option<Rc<Slot>>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl Slots {
+    /// A place for a new connection.
+    pub(crate) fn insert(&self) -> (usize, Rc<Slot>) {
+        let slot = Rc::new(Slot::default());
+        let mut slots = self.slots.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            slots.push(None);
+            slots.len() - 1
+        });
+        slots[index] = Some(Rc::clone(&slot));
+        (index, slot)
+    }
+
+    /// The connection is gone.
+    pub(crate) fn remove(&self, index: usize) {
+        self.slots.borrow_mut()[index] = None;
+        self.free.borrow_mut().push(index);
+    }
+
+    /// Wakes those whose time has come.
+    pub(crate) fn fire(&self, now: Instant) {
+        for slot in self.slots.borrow().iter().flatten() {
+            if slot.deadline.get() <= now && !slot.fired.replace(true) {
+                slot.wake();
+            }
+        }
+    }
+
+    /// Whether nobody is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.borrow().len() == self.free.borrow().len()
+    }
+
+    /// Tells all that the door is to be closed.
+    pub(crate) fn stop(&self) {
+        for slot in self.slots.borrow().iter().flatten() {
+            slot.stopping.set(true);
+            slot.wake();
+        }
+    }
+}

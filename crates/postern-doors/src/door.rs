@@ -1,0 +1,250 @@
+//! A door as a whole: its threads, its listeners, how it starts and stops.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+use postern_net::client::Connector;
+use postern_net::socket::ReserveDescriptor;
+use postern_proto::mode::Modes;
+use postern_proto::session::SessionOptions;
+use postern_spool::Spool;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::LocalSet;
+
+use crate::callout::CalloutCache;
+use crate::limits;
+use crate::policy::Policy;
+use crate::runtime::{Core, Shared};
+use crate::shell::Shell;
+use crate::stats::{DoorStats, count};
+
+/// Told to a client for whom there is no room. It never waits for the client to take it.
+const BUSY: &[u8] = b"421 4.3.2 Too many connections, try again later\r\n";
+
+/// What a door is made of.
+pub struct DoorOptions {
+    /// One bound, non-blocking listener for each thread; all have the same address.
+    pub listeners: Vec<TcpListener>,
+    /// Name, sizes and deadlines for the sessions; `offers` are filled in from the policy.
+    pub session: SessionOptions,
+    /// Makes STARTTLS possible.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Peers that begin with a PROXY header.
+    pub proxy_from: Vec<IpNet>,
+    /// Peers that may use XCLIENT.
+    pub xclient_from: Vec<IpNet>,
+    /// [`limits::CONNECTIONS_MAX_DEFAULT`].
+    pub connections_max: usize,
+    /// Where callouts are remembered.
+    pub callouts: Option<CalloutCache>,
+}
+
+/// A running door.
+pub struct Doors {
+    addr: SocketAddr,
+    stats: Arc<DoorStats>,
+    stop: watch::Sender<Option<Duration>>,
+    threads: Vec<oneshot::Receiver<()>>,
+}
+
+/// A door could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No listener was given.
+    #[error("a door needs a listener")]
+    NoListener,
+    /// The system's words.
+    #[error("the door could not be opened: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Doors {
+    /// Opens the door: one thread with a runtime for each listener.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(
+        spool: Spool,
+        policy: Arc<ArcSwap<Policy>>,
+        modes: Arc<ArcSwap<Modes>>,
+        options: DoorOptions,
+    ) -> Result<Self, StartError> {
+        let addr = options.listeners.first().ok_or(StartError::NoListener)?.local_addr()?;
+        let stats = Arc::new(DoorStats::default());
+        let shared = Arc::new(Shared {
+            connector: Connector::new(options.session.hostname.clone()),
+            spool,
+            policy,
+            modes,
+            session: options.session,
+            tls: options.tls,
+            proxy_from: options.proxy_from,
+            xclient_from: options.xclient_from,
+            connections_max: options.connections_max,
+            callouts: options.callouts,
+            stats: Arc::clone(&stats),
+        });
+        let (stop, stopped) = watch::channel(None);
+        let threads = options
+            .listeners
+            .into_iter()
+            .enumerate()
+            .map(|(index, listener)| start_thread(index, listener, Arc::clone(&shared), stopped.clone()))
+            .collect::<io::Result<_>>()?;
+        Ok(Self { addr, stats, stop, threads })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &Arc<DoorStats> {
+        &self.stats
+    }
+
+    /// Accepts no more, lets messages under way end within `grace`, then closes.
+    pub async fn stop(self, grace: Duration) {
+        self.stop.send_replace(Some(grace));
+        for thread in self.threads {
+            // A thread that is gone has stopped too.
+            let _gone = thread.await;
+        }
+    }
+}
+
+fn start_thread(
+    index: usize,
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    stopped: watch::Receiver<Option<Duration>>,
+) -> io::Result<oneshot::Receiver<()>> {
+    let news = Arc::new(Notify::new());
+    let wake = Arc::clone(&news);
+    let port = Arc::new(Mutex::new(shared.spool.port(Arc::new(move || wake.notify_one()))));
+    let parking = Arc::clone(&port);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(move || parking.lock().unwrap_or_else(PoisonError::into_inner).flush())
+        .build()?;
+    let reserve = ReserveDescriptor::new()?;
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new().name(format!("door-{index}")).spawn(move || {
+        let core = Rc::new(Core::new(shared, port));
+        let local = LocalSet::new();
+        runtime.block_on(local.run_until(run(core, listener, reserve, news, stopped)));
+        // Dropping the set drops the connections that outlived the grace.
+        drop(local);
+        drop(runtime);
+        let _nobody_waits = ended.send(());
+    })?;
+    Ok(end)
+}
+
+async fn run(
+    core: Rc<Core>,
+    listener: TcpListener,
+    reserve: ReserveDescriptor,
+    news: Arc<Notify>,
+    mut stopped: watch::Receiver<Option<Duration>>,
+) {
+    let dispatcher = tokio::task::spawn_local({
+        let core = Rc::clone(&core);
+        async move {
+            loop {
+                news.notified().await;
+                core.dispatch();
+            }
+        }
+    });
+    let ticker = tokio::task::spawn_local({
+        let core = Rc::clone(&core);
+        async move {
+            let mut ticks = tokio::time::interval(limits::TICK);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                core.slots.fire(core.now());
+            }
+        }
+    });
+    let acceptor = tokio::task::spawn_local(accept(Rc::clone(&core), listener, reserve));
+    // An error means that the handle is gone without a word: then the door closes as well.
+    let grace = stopped.wait_for(Option::is_some).await.map_or(None, |grace| *grace);
+    acceptor.abort();
+    core.slots.stop();
+    let deadline = tokio::time::Instant::now() + grace.unwrap_or(limits::STOP_GRACE_DEFAULT);
+    while !core.slots.is_empty() && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    dispatcher.abort();
+    ticker.abort();
+}
+
+async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescriptor) {
+    let own = listener.try_clone();
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the listener cannot be used"),
+    };
+    let stats = Arc::clone(&core.shared.stats);
+    let mut in_a_row = 0;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                count(&stats.accepted);
+                admit(&core, stream);
+                in_a_row += 1;
+                if in_a_row >= limits::ACCEPTS_BEFORE_YIELD {
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+            Err(error) => {
+                count(&stats.accept_errors);
+                let turned_away = match &own {
+                    Ok(own) if ReserveDescriptor::is_for(&error) => reserve.turn_away(own, BUSY).unwrap_or(false),
+                    _ => false,
+                };
+                if turned_away {
+                    count(&stats.turned_away);
+                } else if !is_of_one_connection(&error) {
+                    tracing::warn!(%error, "no connection can be accepted at the moment");
+                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+fn admit(core: &Rc<Core>, stream: TcpStream) {
+    let stats = &core.shared.stats;
+    if stats.open.load(Relaxed) >= core.shared.connections_max as u64 {
+        count(&stats.turned_away);
+        // A fresh socket's buffer takes this; should it not, the client learns it by the close.
+        let _untold = stream.try_write(BUSY);
+        return;
+    }
+    // Replies are small and each is waited for.
+    let _slower = stream.set_nodelay(true);
+    if let Some(shell) = Shell::new(core, stream) {
+        tokio::task::spawn_local(shell);
+    }
+}
+
+/// Errors of accept that belong to the connection that was not made (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,261 @@
+//! The pump of one connection: socket on one side, [`Conn`] on the other. It holds no rule of
+//! mail.
+//!
+//! A future by hand, for three reasons: an idle connection must own no buffer (input and output
+//! are the runtime's, borrowed for a step), a wake-up may come from socket, spool, callout,
+//! deadline or shutdown alike, and a step must end after a bounded amount of work.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use postern_proto::session::Session;
+use postern_proto::time::Instant;
+use tokio::net::TcpStream;
+
+use crate::conn::{Conn, Need};
+use crate::deadlines::{Letter, Slot};
+use crate::limits;
+use crate::runtime::{Core, World};
+use crate::stats::count;
+use crate::wire::Wire;
+
+/// One connection, from accept to close.
+pub(crate) struct Shell {
+    core: Rc<Core>,
+    slot: Rc<Slot>,
+    index: usize,
+    conn: Conn,
+    wire: Wire,
+    need: Need,
+    /// Input that the session has not taken yet, because an answer came between.
+    rest: Vec<u8>,
+    /// Output that the socket has not taken yet.
+    unsent: Vec<u8>,
+    /// Since when the socket takes nothing.
+    stalled: Option<Instant>,
+    greeted: bool,
+}
+
+impl Shell {
+    /// Around a socket; `None` when the client is gone already.
+    pub(crate) fn new(core: &Rc<Core>, stream: TcpStream) -> Option<Self> {
+        let wire = Wire::new(stream);
+        let (peer, local) = wire.addresses().ok()?;
+        let address = peer.ip().to_canonical();
+        let among = |nets: &[ipnet::IpNet]| nets.iter().any(|net| net.contains(&address));
+        let options = core.session_options(among(&core.shared.xclient_from));
+        let session = Session::new(options, peer, local, among(&core.shared.proxy_from), core.now());
+        let (index, slot) = core.slots.insert();
+        count(&core.shared.stats.open);
+        Some(Self {
+            core: Rc::clone(core),
+            slot,
+            index,
+            conn: Conn::new(session),
+            wire,
+            need: Need::Input,
+            rest: Vec::new(),
+            unsent: Vec::new(),
+            stalled: None,
+            greeted: false,
+        })
+    }
+
+    fn pump(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+        self.handle_interruptions(out);
+        let mut steps = 0;
+        loop {
+            if ready!(self.poll_send(context, out)).is_err() {
+                return Poll::Ready(());
+            }
+            match self.need {
+                Need::Close => {
+                    self.wire.close();
+                    return Poll::Ready(());
+                }
+                Need::Answer => match self.slot.take_letter() {
+                    Some(letter) => self.open(letter, out),
+                    None => return Poll::Pending,
+                },
+                Need::StartTls => ready!(self.poll_handshake(context)),
+                Need::Input if steps == limits::STEPS_BEFORE_YIELD => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Need::Input => {
+                    steps += 1;
+                    ready!(self.poll_input(context, out));
+                }
+            }
+        }
+    }
+
+    /// Deadline and shutdown.
+    fn handle_interruptions(&mut self, out: &mut Vec<u8>) {
+        let now = self.core.now();
+        if !self.greeted {
+            self.greeted = true;
+            self.conn.greet(out);
+        }
+        let world = &mut World { core: &self.core, slot: &self.slot };
+        if self.slot.has_fired() {
+            if self.stalled.is_some_and(|since| now.since(since) >= limits::WRITE_TIMEOUT) {
+                self.unsent = Vec::new();
+                self.need = Need::Close;
+            } else if now >= self.conn.session().next_timeout() {
+                count(&self.core.shared.stats.timeouts);
+                self.need = self.conn.handle_timeout(now, out, world);
+            }
+        }
+        if self.slot.take_stopping() {
+            self.need = self.conn.handle_shutdown(now, out, world);
+        }
+    }
+
+    fn open(&mut self, letter: Letter, out: &mut Vec<u8>) {
+        let now = self.core.now();
+        let world = &mut World { core: &self.core, slot: &self.slot };
+        match letter {
+            Letter::Event(kind) => self.conn.handle_event(now, kind, out, world),
+            Letter::Recipient(verdict) => self.conn.handle_recipient(now, verdict, out, world),
+        }
+        let rest = std::mem::take(&mut self.rest);
+        self.feed(&rest, out);
+    }
+
+    fn poll_input(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            self.feed(&rest, out);
+            return Poll::Ready(());
+        }
+        let core = Rc::clone(&self.core);
+        let mut input = core.input.borrow_mut();
+        match ready!(self.wire.poll_read(context, &mut input)) {
+            Ok(0) | Err(_) => self.need = Need::Close,
+            Ok(n) => self.feed(&input[..n], out),
+        }
+        Poll::Ready(())
+    }
+
+    fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        let world = &mut World { core: &self.core, slot: &self.slot };
+        let (consumed, need) = self.conn.handle_bytes(self.core.now(), input, out, world);
+        self.need = need;
+        // What was sent in the clear behind STARTTLS must not be taken for what comes after it.
+        if consumed < input.len() && need != Need::StartTls {
+            self.rest = input[consumed..].to_vec();
+        }
+    }
+
+    /// Writes `out`; what the socket does not take is kept, and goes first next time.
+    fn poll_send(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<std::io::Result<()>> {
+        if self.unsent.is_empty() {
+            if out.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            std::mem::swap(&mut self.unsent, out);
+        } else {
+            self.unsent.append(out);
+        }
+        let mut sent = 0;
+        let result = loop {
+            if sent == self.unsent.len() {
+                match self.wire.try_flush() {
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    other => break Poll::Ready(other),
+                }
+            } else {
+                match self.wire.try_write(&self.unsent[sent..]) {
+                    Ok(n) => {
+                        sent += n;
+                        continue;
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    Err(error) => break Poll::Ready(Err(error)),
+                }
+            }
+            match self.wire.poll_writable(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => break Poll::Ready(Err(error)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        if result.is_pending() {
+            self.unsent.drain(..sent);
+            self.stalled.get_or_insert_with(|| self.core.now());
+        } else {
+            self.stalled = None;
+            self.unsent.clear();
+            // The buffer goes back to the runtime: an idle connection owns none.
+            std::mem::swap(&mut self.unsent, out);
+        }
+        result
+    }
+
+    fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let stats = &self.core.shared.stats;
+        if !self.wire.is_tls() {
+            let started = self.core.shared.tls.clone().map(|config| self.wire.start_tls(config));
+            if !matches!(started, Some(Ok(()))) {
+                self.need = Need::Close;
+                return Poll::Ready(());
+            }
+        }
+        match ready!(self.wire.poll_handshake(context)) {
+            Ok(Some(facts)) => {
+                count(&stats.tls);
+                self.conn.handle_tls(self.core.now(), facts);
+                self.need = Need::Input;
+            }
+            Ok(None) | Err(_) => {
+                count(&stats.tls_failed);
+                self.need = Need::Close;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let session = self.conn.session().next_timeout();
+        self.stalled.map_or(session, |since| session.min(since.after(limits::WRITE_TIMEOUT)))
+    }
+}
+
+impl Future for Shell {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let shell = &mut *self;
+        shell.slot.register(context);
+        let core = Rc::clone(&shell.core);
+        let mut out = core.output.take();
+        let result = shell.pump(context, &mut out);
+        out.clear();
+        // One that was grown by a greedy client is not kept for ever.
+        if out.capacity() <= limits::REPLY_BYTES_MAX * 4 {
+            core.output.replace(out);
+        }
+        if result.is_pending() {
+            shell.slot.set_deadline(shell.next_deadline());
+        }
+        result
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let stats = &self.core.shared.stats;
+        if std::thread::panicking() {
+            count(&stats.panics);
+        }
+        stats.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.conn.handle_eof(&mut World { core: &self.core, slot: &self.slot });
+        if let Some(id) = self.conn.item() {
+            self.core.forget(id);
+        }
+        self.core.slots.remove(self.index);
+    }
+}

@@ -1,0 +1,52 @@
+//! Counters of a door: written by its runtimes, read by `status`.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Live counters; each counts from the start of the process unless its words say otherwise.
+        #[derive(Debug, Default)]
+        pub struct DoorStats { $($(#[$doc])* pub $name: AtomicU64,)* }
+
+        /// The counters at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct DoorStatsSnapshot { $($(#[$doc])* pub $name: u64,)* }
+
+        impl DoorStats {
+            /// Reads all counters.
+            pub fn snapshot(&self) -> DoorStatsSnapshot {
+                DoorStatsSnapshot { $($name: self.$name.load(Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections open now.
+    open,
+    /// Connections accepted.
+    accepted,
+    /// Connections turned away because the door was full: 421 4.3.2.
+    turned_away,
+    /// `accept` failed: descriptors, buffers, memory.
+    accept_errors,
+    /// Messages answered 250 at the receipt.
+    queued,
+    /// Messages answered 250 at the outcome.
+    delivered,
+    /// Messages refused by filter or next hop, or for want of room.
+    refused,
+    /// Handshakes done.
+    tls,
+    /// Handshakes that failed.
+    tls_failed,
+    /// Sessions that ran out of time.
+    timeouts,
+    /// Sessions that panicked: our fault, and confined.
+    panics,
+}
+
+/// Adds one.
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
+}
