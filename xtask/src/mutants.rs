@@ -1,0 +1,129 @@
+//! Breaks a promise on purpose and requires that a named test turns red.
+//!
+//! A test that passes whether or not the disk is synced tests nothing. Each mutant replaces a few lines of a copy of the
+//! tree in `target/mutants` (the work tree is never touched); its test must pass before and fail after. When the lines
+//! have changed so that they are no longer found exactly once, the task fails: the mutant is to be brought up to date.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{run, suite};
+
+/// A change that breaks a promise, and the test that must notice.
+struct Mutant {
+    name: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// Arguments of `cargo test`: package, which binary, and after `--` the full name of one test.
+    cargo: &'static [&'static str],
+    test: &'static str,
+}
+
+const MUTANTS: [Mutant; 0] = [];
+
+/// `mutants [NAME …]`
+pub(crate) fn run(wanted: &[String]) -> Result<()> {
+    let tree = run::target().join("mutants/tree");
+    copy(&tree)?;
+    let (mut passed, mut failed) = (0, 0);
+    for mutant in MUTANTS.iter().filter(|mutant| wanted.is_empty() || wanted.iter().any(|name| name == mutant.name)) {
+        match kill(mutant, &tree) {
+            Ok(()) => {
+                passed += 1;
+                println!("mutant {}: {} turns red", mutant.name, mutant.test);
+            }
+            Err(why) => {
+                failed += 1;
+                eprintln!("mutant {}: {why:#}", mutant.name);
+            }
+        }
+    }
+    suite::print_count(passed, failed)
+}
+
+fn kill(mutant: &Mutant, tree: &Path) -> Result<()> {
+    let path = tree.join(mutant.file);
+    let original = fs::read_to_string(&path).with_context(|| mutant.file.to_owned())?;
+    let mutated = mutate(&original, mutant.from, mutant.to)?;
+    if !test(mutant, tree)?.passed {
+        bail!("{} does not pass even without the change", mutant.test);
+    }
+    fs::write(&path, mutated)?;
+    let outcome = test(mutant, tree);
+    fs::write(&path, original)?;
+    let outcome = outcome?;
+    if outcome.passed {
+        bail!("SURVIVES: {} does not notice", mutant.test);
+    }
+    if !outcome.ran {
+        bail!("the changed code does not build, or {} does not exist:\n{}", mutant.test, outcome.text);
+    }
+    Ok(())
+}
+
+fn mutate(text: &str, from: &str, to: &str) -> Result<String> {
+    match text.matches(from).count() {
+        1 => Ok(text.replacen(from, to, 1)),
+        found => bail!("these lines are there {found} times, not once:\n{from}"),
+    }
+}
+
+struct Outcome {
+    passed: bool,
+    ran: bool,
+    text: String,
+}
+
+fn test(mutant: &Mutant, tree: &Path) -> Result<Outcome> {
+    let mut command = run::cargo(["test", "--quiet"]);
+    command.args(mutant.cargo).args(["--", "--exact", mutant.test]).current_dir(tree);
+    command.env("CARGO_TARGET_DIR", run::target().join("mutants/target"));
+    let output = command.output().context("cannot start cargo")?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let ran_one = text.contains("1 passed") || text.contains("1 failed");
+    Ok(Outcome { passed: output.status.success() && ran_one, ran: ran_one, text })
+}
+
+/// Brings the copy up to date. A file that is the same keeps its time, so that cargo builds only what changed.
+fn copy(tree: &Path) -> Result<()> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(run::root());
+    for name in run::output(&mut git)?.lines() {
+        let (from, to) = (run::root().join(name), tree.join(name));
+        let Ok(bytes) = fs::read(&from) else {
+            let _ = fs::remove_file(&to);
+            continue;
+        };
+        if fs::read(&to).is_ok_and(|there| there == bytes) {
+            continue;
+        }
+        fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+        fs::write(to, bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MUTANTS, mutate};
+
+    #[test]
+    fn a_change_needs_its_lines_exactly_once() {
+        assert_eq!(mutate("a b c", "b", "x").expect("found once"), "a x c");
+        assert!(mutate("a b b", "b", "x").is_err());
+        assert!(mutate("a c", "b", "x").is_err());
+    }
+
+    #[test]
+    fn every_mutant_still_finds_its_lines() {
+        for mutant in &MUTANTS {
+            let text = std::fs::read_to_string(crate::run::root().join(mutant.file)).expect(mutant.file);
+            let mutated = mutate(&text, mutant.from, mutant.to).unwrap_or_else(|why| panic!("{}: {why}", mutant.name));
+            assert_ne!(mutated, text, "{}", mutant.name);
+        }
+    }
+}
