@@ -1,1 +1,16 @@
-//! postern-net
+//! Outbound sockets, and what both sides of Postern share about sockets: TLS, listeners, DNS.
+//!
+//! Owns the tokio pump that drives `postern_proto::client`, certificates, the resolver and socket
+//! options. Knows neither doors nor drain, and no rule of mail: those are in `postern-proto`.
+
+#![forbid(unsafe_code)]
+
+pub mod callout;
+pub mod client;
+pub mod dns;
+pub mod published;
+pub mod socket;
+pub mod tls;
+
+#[cfg(test)]
+mod hop;

@@ -257,8 +257,13 @@ impl Client {
         }
     }
 
-    /// Appends a piece of the message as it goes over the wire. After [`Step::Body`]; call
-    /// [`Self::poll`] between pieces: the next hop may have refused meanwhile.
+    /// Whether the message is still wanted: between pieces the next hop may have refused it.
+    pub fn wants_body(&self) -> bool {
+        matches!(self.stage, Stage::Body)
+    }
+
+    /// Appends a piece of the message as it goes over the wire. After [`Step::Body`], while
+    /// [`Self::wants_body`].
     pub fn encode_body(&mut self, now: Instant, piece: &[u8], out: &mut Vec<u8>) {
         if matches!(self.stage, Stage::Body) {
             self.deadline = Some(now.after(self.options.deadlines.block));

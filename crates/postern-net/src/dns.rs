@@ -1,0 +1,1 @@
+//! DNS with a budget, and the MTA-STS policy over HTTPS.

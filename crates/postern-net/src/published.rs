@@ -1,0 +1,1 @@
+//! Whether what a domain has published would make senders refuse this server.
