@@ -237,3 +237,6 @@ impl Conn {
         self.item
     }
 }
+
+#[cfg(test)]
+mod tests;

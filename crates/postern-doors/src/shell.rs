@@ -6,6 +6,7 @@
 //! deadline or shutdown alike, and a step must end after a bounded amount of work.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -39,28 +40,26 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    /// Around a socket; `None` when the client is gone already.
-    pub(crate) fn new(core: &Rc<Core>, stream: TcpStream) -> Option<Self> {
-        let wire = Wire::new(stream);
-        let (peer, local) = wire.addresses().ok()?;
+    /// Around a socket.
+    pub(crate) fn new(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Self {
         let address = peer.ip().to_canonical();
         let among = |nets: &[ipnet::IpNet]| nets.iter().any(|net| net.contains(&address));
         let options = core.session_options(among(&core.shared.xclient_from));
         let session = Session::new(options, peer, local, among(&core.shared.proxy_from), core.now());
         let (index, slot) = core.slots.insert();
         count(&core.shared.stats.open);
-        Some(Self {
+        Self {
             core: Rc::clone(core),
             slot,
             index,
             conn: Conn::new(session),
-            wire,
+            wire: Wire::new(stream),
             need: Need::Input,
             rest: Vec::new(),
             unsent: Vec::new(),
             stalled: None,
             greeted: false,
-        })
+        }
     }
 
     fn pump(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {

@@ -4,7 +4,6 @@
 //! but the TLS state itself: input goes through the runtime's shared buffer.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,10 +22,6 @@ pub(crate) struct Wire {
 impl Wire {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, tls: None }
-    }
-
-    pub(crate) fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.stream.peer_addr()?, self.stream.local_addr()?))
     }
 
     /// Reads into `buffer`; zero is the end.
