@@ -1,1 +1,32 @@
-//! postern-drain
+//! What leaves the spool: schedule, routes, delivery and reports.
+//!
+//! The drain runs on a thread of its own. It leases items from the spool, finds their route in
+//! today's table, delivers them (Maildir, LMTP, SMTP) and settles each with the spool: done, to be
+//! tried again, to be reported, or a dead letter. It never talks to a door: what a waiting sender
+//! is to hear travels back through the spool as a fate.
+//!
+//! Entry points: [`Drain::start`], [`Route::parse`], [`RouteTable`], [`DrainHandle`]. Inside, the
+//! decisions are pure (`route`, `schedule`, `settle`, `release`, `carries`, `report`); `worker`
+//! asks them, `delivery` does what they say.
+
+#![forbid(unsafe_code)]
+
+mod carries;
+mod delivery;
+mod drain;
+mod limits;
+mod maildir;
+mod release;
+mod remote;
+mod report;
+mod route;
+mod schedule;
+mod settle;
+mod stats;
+mod worker;
+
+pub use carries::Carries;
+pub use drain::{Drain, DrainHandle, DrainOptions};
+pub use limits::RELEASED_CLASS;
+pub use route::{Route, RouteError, RouteTable};
+pub use stats::{DestinationState, DestinationStats, DrainStats};

@@ -1,0 +1,407 @@
+//! One item, from lease to settlement: its recipients by destination, the deliveries, and the one
+//! `postpone` or `finish` that makes the result durable. Called by the worker; decides nothing that
+//! `settle` or the gates decide.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use postern_proto::address::Address;
+use postern_proto::envelope::{Arrival, DsnRequest, Meta, Notify, Recipient, Refusal, Via};
+use postern_proto::mode::{Mode, Modes};
+use postern_proto::received::received_field;
+use postern_proto::reply::{Enhanced, Reply};
+use postern_spool::{BodySource, Child, ChildBody, Fate, FinishError, Lane, Lease};
+use tokio::time::timeout;
+
+use crate::limits::{DELIVERY_MAX, NO_ROUTE_WAIT_MS, RELEASED_CLASS, REPORT_FULL_BYTES_MAX, REPORT_HEADER_BYTES_MAX};
+use crate::maildir::{self, file_name, mailbox_name};
+use crate::remote::{Parcel, Reach};
+use crate::report::Report;
+use crate::route::{Route, RouteTable};
+use crate::settle::{Action, Attempt, Handover, Letter, Outcome, Settlement, Told, Verdict, settle};
+use crate::worker::{Worker, caught, mode_of, now_unix_ms};
+
+/// Which recipients go where in this attempt.
+pub(crate) struct Plan {
+    /// With a place taken at each destination.
+    groups: Vec<Group>,
+    /// What is known of each recipient before anything was sent; `None` for those in a group.
+    decided: Vec<Option<Outcome>>,
+    detail: Option<char>,
+    mailboxes_max: usize,
+}
+
+struct Group {
+    permit: Permit,
+    /// Positions in the item's recipients.
+    members: Vec<usize>,
+}
+
+/// A place at a destination; given back without a judgement when dropped (panic, stop).
+struct Permit {
+    worker: Rc<Worker>,
+    route: Route,
+    judged: bool,
+}
+
+impl Permit {
+    fn take(worker: &Rc<Worker>, route: &Route) -> Option<Self> {
+        let now = worker.now_ms();
+        let taken = worker.with_gate(route, |gate| gate.try_start_at(now));
+        taken.then(|| Self { worker: worker.clone(), route: route.clone(), judged: false })
+    }
+
+    fn give_back(mut self, reach: Reach) {
+        let (now, random) = (self.worker.now_ms(), self.worker.random());
+        self.judged = true;
+        self.worker.with_gate(&self.route, |gate| match reach {
+            Reach::Reached => gate.handle_reached(),
+            Reach::Unreached => gate.handle_unreached_at(now, random),
+            Reach::Unknown => gate.handle_unknown(),
+        });
+        self.worker.note_state(&self.route);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.judged {
+            self.worker.with_gate(&self.route, |gate| gate.handle_unknown());
+        }
+    }
+}
+
+impl Plan {
+    /// Resolves every recipient by today's table. Those of another domain go along when that one
+    /// may leave now and its destination has a place; otherwise they become an item in their lane.
+    pub(crate) fn new(worker: &Rc<Worker>, lease: &Lease, meta: &Meta, table: &Arc<RouteTable>, modes: &Modes) -> Self {
+        let mut plan = Self {
+            groups: Vec::new(),
+            decided: Vec::with_capacity(meta.recipients.len()),
+            detail: table.detail,
+            mailboxes_max: table.mailboxes_max,
+        };
+        let now = now_unix_ms();
+        for (i, recipient) in meta.recipients.iter().enumerate() {
+            let domain = &recipient.address.domain;
+            let own = **domain == *lease.lane.key;
+            let held = !own && mode_of(&Lane::new(&**domain, lease.lane.class), modes) == Mode::Hold;
+            let decided = match table.resolve(meta.arrival.via, domain) {
+                _ if held => Some(Outcome::NotTried { due_unix_ms: now }),
+                None => Some(Outcome::Refused(no_route(domain))),
+                Some(Route::None) if own => Some(Outcome::NotTried { due_unix_ms: now + NO_ROUTE_WAIT_MS }),
+                Some(Route::None) => Some(Outcome::NotTried { due_unix_ms: now }),
+                Some(route) => plan.join(worker, route, i, now),
+            };
+            plan.decided.push(decided);
+        }
+        plan
+    }
+
+    /// Adds a recipient to its destination's group; says when to look again if there is no place.
+    fn join(&mut self, worker: &Rc<Worker>, route: &Route, i: usize, now_unix_ms: u64) -> Option<Outcome> {
+        if let Some(group) = self.groups.iter_mut().find(|group| group.permit.route == *route) {
+            group.members.push(i);
+            return None;
+        }
+        if let Some(permit) = Permit::take(worker, route) {
+            self.groups.push(Group { permit, members: vec![i] });
+            return None;
+        }
+        let now_ms = worker.now_ms();
+        let wait = worker.with_gate(route, |gate| gate.backing_off_at(now_ms)).unwrap_or(0).max(1000);
+        Some(Outcome::NotTried { due_unix_ms: now_unix_ms + wait })
+    }
+}
+
+impl Worker {
+    /// Delivers and settles one item. `released`: a `drain` command let it go from hold.
+    pub(crate) async fn deliver(self: Rc<Self>, lease: Lease, meta: Meta, plan: Plan, released: bool) {
+        let id = lease.id;
+        let Plan { groups, decided, detail, mailboxes_max } = plan;
+        let outcomes = RefCell::new(decided);
+        let tried = groups.iter().flat_map(|group| group.members.clone()).collect::<Vec<_>>();
+        let context = Context { lease: &lease, meta: &meta, detail, mailboxes_max, outcomes: &outcomes };
+        let ended = caught(timeout(DELIVERY_MAX, self.deliver_groups(&context, groups))).await;
+        let why = match ended {
+            Ok(Ok(())) => "nothing was said about this recipient",
+            Ok(Err(_)) => "the delivery took too long",
+            Err(_) => {
+                self.counters.panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(item = %id, "the delivery panicked; the item will be tried again");
+                "internal error"
+            }
+        };
+        let outcomes = outcomes.into_inner().into_iter();
+        let outcomes: Vec<Outcome> =
+            outcomes.map(|outcome| outcome.unwrap_or_else(|| Outcome::Unreached(why.to_owned()))).collect();
+        log(&lease, &meta, &outcomes, &tried);
+        let settled = caught(self.settle(lease, &meta, &outcomes, released)).await;
+        if settled.is_err() {
+            self.counters.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(item = %id, "settling panicked; the item will be tried again when its lease runs out");
+        }
+        self.landed(id);
+    }
+
+    async fn deliver_groups(&self, context: &Context<'_>, groups: Vec<Group>) {
+        for Group { permit, members } in groups {
+            let route = permit.route.clone();
+            self.note_state(&route);
+            let (outcomes, reach) = match &route {
+                Route::Maildir(root) => self.to_maildir(context, root, &members).await,
+                _ => self.to_hop(context, &route, &members).await,
+            };
+            let name = route.to_string();
+            for (i, outcome) in members.into_iter().zip(outcomes) {
+                self.counters.note(&name, &outcome);
+                context.outcomes.borrow_mut()[i] = Some(outcome);
+            }
+            permit.give_back(reach);
+        }
+    }
+
+    async fn to_hop(&self, context: &Context<'_>, route: &Route, members: &[usize]) -> (Vec<Outcome>, Reach) {
+        let Context { lease, meta, .. } = context;
+        let recipients: Vec<Recipient> = members.iter().map(|i| meta.recipients[*i].clone()).collect();
+        let only = Some(&meta.recipients[0].address).filter(|_| meta.recipients.len() == 1);
+        let prefix = received_field(meta, &lease.id.to_string(), only);
+        let parcel = Parcel { meta, recipients: &recipients, prefix: prefix.as_bytes(), body: &lease.body };
+        let sent = self.remote.send(route, &parcel).await;
+        if let Some(offers) = &sent.offers {
+            self.learn(route, offers);
+        }
+        (sent.outcomes, sent.reach)
+    }
+
+    /// All recipients in one job: the files are small and a thread switch each would cost more.
+    async fn to_maildir(&self, context: &Context<'_>, root: &Path, members: &[usize]) -> (Vec<Outcome>, Reach) {
+        let Context { lease, meta, .. } = context;
+        let jobs: Vec<_> = members.iter().map(|i| self.file_for(context, &meta.recipients[*i].address)).collect();
+        let maybe_repeat = meta.attempts > 0 || lease.id.unix_ms() <= self.started_unix_ms;
+        let (maildirs, root, body) = (self.maildirs.clone(), root.to_owned(), lease.body.clone());
+        let (id, mailboxes_max) = (lease.id, context.mailboxes_max);
+        let done = tokio::task::spawn_blocking(move || {
+            let deliver = |(mailbox, file_name, prefix): (String, String, String)| {
+                let letter = maildir::Letter {
+                    root: &root,
+                    mailbox: &mailbox,
+                    file_name: &file_name,
+                    prefix: prefix.as_bytes(),
+                    body: &body,
+                    maybe_repeat,
+                    mailboxes_max,
+                };
+                match maildirs.deliver(&letter) {
+                    Ok(()) => Outcome::Delivered(Handover::Final),
+                    Err(error) => {
+                        tracing::warn!(item = %id, detail = %error.detail, "not delivered to a Maildir");
+                        Outcome::Deferred(error.reply)
+                    }
+                }
+            };
+            jobs.into_iter().map(deliver).collect::<Vec<_>>()
+        });
+        match done.await {
+            Ok(outcomes) => (outcomes, Reach::Reached),
+            Err(error) => {
+                self.counters.panics.fetch_add(u64::from(error.is_panic()), Ordering::Relaxed);
+                (vec![Outcome::Unreached("internal error".to_owned()); members.len()], Reach::Unknown)
+            }
+        }
+    }
+
+    /// Mailbox, file name and header fields of a recipient's copy. Final delivery adds Return-Path
+    /// (RFC 5321 section 4.4) and, as mailbox readers expect, Delivered-To.
+    fn file_for(&self, context: &Context<'_>, address: &Address) -> (String, String, String) {
+        let Context { lease, meta, detail, .. } = context;
+        let id = lease.id.to_string();
+        let sender = meta.sender.as_ref().map(Address::to_string).unwrap_or_default();
+        let mut prefix = format!("Return-Path: <{sender}>\r\nDelivered-To: {address}\r\n");
+        prefix.push_str(&received_field(meta, &id, Some(address)));
+        let size = prefix.len() as u64 + lease.body.len();
+        let hostname = &self.options.hostname;
+        let name = file_name(&id, meta.arrival.at_unix_ms, address, hostname, size);
+        (mailbox_name(address, *detail, hostname), name, prefix)
+    }
+
+    /// Makes the result durable. A tentative item may be committed by its door at the same moment:
+    /// then nobody waits for a verdict any more, and it is settled again as a committed one.
+    async fn settle(&self, mut lease: Lease, meta: &Meta, outcomes: &[Outcome], released: bool) {
+        let id = lease.id;
+        loop {
+            let settlement = settle(&Attempt {
+                meta,
+                outcomes,
+                lane_key: &lease.lane.key,
+                tentative: lease.tentative,
+                now_unix_ms: now_unix_ms(),
+                retry: &self.retry,
+                random: self.random(),
+            });
+            let result = match settlement {
+                Settlement::Postpone(letter) if released => {
+                    let child = self.child(&lease, *letter, released);
+                    self.spool.finish(lease, Fate::Delivered, vec![child]).await
+                }
+                Settlement::Postpone(letter) => {
+                    let (bytes, due) = (letter.meta.to_bytes(), letter.due_unix_ms);
+                    self.spool.postpone(lease, bytes, due).await.map_err(FinishError::from)
+                }
+                Settlement::Finish { verdict, rest, dead, report } => {
+                    let fate = fate(&verdict);
+                    let letters = rest.into_iter().map(|letter| self.child(&lease, letter, released));
+                    let mut children: Vec<Child> = letters.collect();
+                    self.counters.dead_letters.fetch_add(dead.len() as u64, Ordering::Relaxed);
+                    children.extend(dead.into_iter().map(dead_letter));
+                    children.extend(self.report(&lease, meta, &report).await);
+                    self.spool.finish(lease, fate, children).await
+                }
+            };
+            match result {
+                Err(FinishError::CommittedMeanwhile(again)) => {
+                    lease = *again;
+                    lease.tentative = false;
+                }
+                Err(error) => return tracing::warn!(item = %id, %error, "could not be settled"),
+                Ok(()) => return,
+            }
+        }
+    }
+
+    /// The lane of what is left: an item that a `drain` let go stays free to leave.
+    fn child(&self, lease: &Lease, letter: Letter, released: bool) -> Child {
+        let own = letter.domain == *lease.lane.key;
+        let class = match lease.lane.class {
+            _ if released && own => RELEASED_CLASS,
+            RELEASED_CLASS if !own => 0,
+            class => class,
+        };
+        Child {
+            lane: Lane::new(letter.domain, class),
+            meta: letter.meta.to_bytes(),
+            due_unix_ms: letter.due_unix_ms,
+            body: ChildBody::Parent,
+        }
+    }
+
+    /// The report on recipients whose sender is to be told, as an item of its own.
+    async fn report(&self, lease: &Lease, meta: &Meta, told: &[Told]) -> Option<Child> {
+        let sender = meta.sender.clone().filter(|_| !told.is_empty())?;
+        let failed = told.iter().any(|told| matches!(told.what, Action::Failed(_)));
+        let quote_all = failed && meta.dsn.full == Some(true) && lease.body.len() <= REPORT_FULL_BYTES_MAX;
+        let most = if quote_all { REPORT_FULL_BYTES_MAX } else { REPORT_HEADER_BYTES_MAX as u64 };
+        let original = beginning(&lease.body, most).await;
+        let now = now_unix_ms();
+        let hostname = &self.options.hostname;
+        let from = self.options.report_from.clone().unwrap_or_else(|| format!("MAILER-DAEMON@{hostname}"));
+        let text = Report {
+            meta,
+            item: &lease.id.to_string(),
+            told,
+            original: &original,
+            quote_all,
+            hostname,
+            from: &from,
+            now_unix_ms: now,
+            random: getrandom::u64().unwrap_or_else(|_| self.random()),
+        }
+        .text()?;
+        self.counters.reports.fetch_add(1, Ordering::Relaxed);
+        let lane = Lane::new(&*sender.domain, 0);
+        let report = Meta {
+            arrival: local_arrival(hostname, now),
+            sender: None,
+            recipients: vec![Recipient { address: sender, original: None, notify: Notify::default() }],
+            eight_bit: text.eight_bit,
+            smtputf8: text.smtputf8,
+            dsn: DsnRequest::default(),
+            size: text.bytes.len() as u64,
+            judged: true,
+            attempts: 0,
+            last_error: None,
+            note: Some(format!("delivery report on {}", lease.id)),
+        };
+        Some(Child { lane, meta: report.to_bytes(), due_unix_ms: now, body: ChildBody::New(text.bytes) })
+    }
+}
+
+/// What the groups of one item share.
+struct Context<'a> {
+    lease: &'a Lease,
+    meta: &'a Meta,
+    detail: Option<char>,
+    mailboxes_max: usize,
+    outcomes: &'a RefCell<Vec<Option<Outcome>>>,
+}
+
+fn dead_letter(letter: Letter) -> Child {
+    let lane = Lane::new(letter.domain, Lane::DEAD_CLASS);
+    Child { lane, meta: letter.meta.to_bytes(), due_unix_ms: letter.due_unix_ms, body: ChildBody::Parent }
+}
+
+fn fate(verdict: &Verdict) -> Fate {
+    let bytes = |reply: &Reply| Refusal(reply.clone()).to_bytes().into_boxed_slice();
+    match verdict {
+        Verdict::Delivered => Fate::Delivered,
+        Verdict::Refused(reply) => Fate::Refused(bytes(reply)),
+        Verdict::Deferred(reply) => Fate::Deferred(bytes(reply)),
+    }
+}
+
+fn no_route(domain: &str) -> Reply {
+    Reply::new(550, Enhanced(5, 4, 4), "").with_text(format!("No route to {domain}"))
+}
+
+/// A report did not arrive from anywhere.
+fn local_arrival(hostname: &str, at_unix_ms: u64) -> Arrival {
+    let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    Arrival {
+        at_unix_ms,
+        peer: nowhere,
+        peer_name: None,
+        local: nowhere,
+        by: hostname.to_owned(),
+        helo: hostname.to_owned(),
+        esmtp: true,
+        tls: None,
+        via: Via::Local,
+    }
+}
+
+/// The first `most` bytes of a body; fewer when it cannot be read: a report without the header of
+/// the original is better than none.
+async fn beginning(body: &BodySource, most: u64) -> Vec<u8> {
+    let n = usize::try_from(body.len().min(most)).unwrap_or(usize::MAX);
+    match body {
+        BodySource::Inline(bytes) => bytes[..n].to_vec(),
+        BodySource::File { file, .. } => {
+            let file = file.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let mut bytes = vec![0; n];
+                file.read_exact_at(&mut bytes, 0).map(|()| bytes)
+            });
+            read.await.ok().and_then(Result::ok).unwrap_or_default()
+        }
+    }
+}
+
+/// One line per recipient that was tried.
+fn log(lease: &Lease, meta: &Meta, outcomes: &[Outcome], tried: &[usize]) {
+    let item = lease.id;
+    for i in tried {
+        let to = &meta.recipients[*i].address;
+        match &outcomes[*i] {
+            Outcome::Delivered(_) => tracing::info!(%item, %to, "delivered"),
+            Outcome::Refused(reply) => tracing::info!(%item, %to, %reply, "refused"),
+            Outcome::Deferred(reply) => tracing::info!(%item, %to, %reply, "deferred"),
+            Outcome::Unreached(why) => tracing::info!(%item, %to, why, "not reached"),
+            Outcome::NotTried { .. } => {}
+        }
+    }
+}

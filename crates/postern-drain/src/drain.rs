@@ -1,0 +1,167 @@
+//! The drain as the program sees it: options, start, handle. The work is in `worker`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use postern_proto::mode::Modes;
+use postern_spool::Spool;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+
+use crate::carries::Carries;
+use crate::limits::FILE_THREADS_MAX;
+use crate::route::RouteTable;
+use crate::stats::{Counters, DrainStats};
+use crate::worker::Worker;
+
+/// How the drain behaves; the defaults are meant to work.
+#[derive(Clone, Debug)]
+pub struct DrainOptions {
+    /// Our name: EHLO, Received, reports, and the domain of a bare `postmaster`.
+    pub hostname: String,
+    /// The From address of reports; `MAILER-DAEMON@hostname` by default.
+    pub report_from: Option<String>,
+    /// Wait before the second attempt; each further wait is twice the last. 1 min: a greylisting
+    /// or restarting hop is back by then.
+    pub retry_first: Duration,
+    /// The longest wait between attempts. 4 h: RFC 5321 section 4.5.4.1 asks for several attempts
+    /// a day over the whole time.
+    pub retry_max: Duration,
+    /// After this age a message fails. 5 days, RFC 5321 section 4.5.4.1 ("at least 4-5 days").
+    pub expire_after: Duration,
+    /// Deliveries under way to one destination: 20, what Postfix opens to one destination and what
+    /// hops are tuned for.
+    pub concurrency_max: usize,
+    /// Wait after the first failure to reach a destination; doubles. 1 s.
+    pub backoff_first: Duration,
+    /// The longest such wait. 5 min: asking a dead hop that often costs nothing.
+    pub backoff_max: Duration,
+    /// Messages per second that leave in mode `collect`; `None` is as fast as the hops take them.
+    pub collect_rate: Option<u32>,
+    /// How often a next hop whose capabilities are known is asked again. 10 min.
+    pub probe_every: Duration,
+    /// The same while one is unknown. 10 s: until it answers the doors offer less.
+    pub probe_unknown_every: Duration,
+}
+
+impl Default for DrainOptions {
+    fn default() -> Self {
+        Self {
+            hostname: "localhost".to_owned(),
+            report_from: None,
+            retry_first: Duration::from_secs(60),
+            retry_max: Duration::from_secs(4 * 3600),
+            expire_after: Duration::from_secs(5 * 24 * 3600),
+            concurrency_max: 20,
+            backoff_first: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(300),
+            collect_rate: None,
+            probe_every: Duration::from_secs(600),
+            probe_unknown_every: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The drain; [`Drain::start`] is all it does.
+#[derive(Debug)]
+pub struct Drain;
+
+/// Speaks to a running drain; cheap to clone. When the last one is dropped the drain stops.
+#[derive(Clone)]
+pub struct DrainHandle {
+    commands: mpsc::Sender<Command>,
+    counters: Arc<Counters>,
+    carries: watch::Receiver<Carries>,
+    /// Closes when the thread has ended.
+    ended: watch::Receiver<()>,
+}
+
+/// What the handle asks of the worker.
+pub(crate) enum Command {
+    /// See [`DrainHandle::drain_now`]; the answer is how many items it covers.
+    Release { domain: Option<String>, rate: Option<u32>, covered: oneshot::Sender<usize> },
+    /// Something outside the spool changed.
+    Wake,
+    /// No more deliveries; end when those under way are done.
+    Stop,
+}
+
+/// Commands waiting for the worker; it looks at them between two deliveries, so few suffice.
+const COMMANDS_MAX: usize = 64;
+
+impl Drain {
+    /// Starts the drain on a thread of its own.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no event queue.
+    pub fn start(
+        spool: Spool,
+        routes: Arc<ArcSwap<RouteTable>>,
+        modes: Arc<ArcSwap<Modes>>,
+        options: DrainOptions,
+    ) -> std::io::Result<DrainHandle> {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (carries_out, carries) = watch::channel(Carries::NOTHING);
+        let (ended_out, ended) = watch::channel(());
+        let counters = Arc::new(Counters::default());
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(FILE_THREADS_MAX)
+            .thread_name("drain-files")
+            .build()?;
+        let shared = counters.clone();
+        thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, Worker::new(spool, routes, modes, options, shared, carries_out).run(inbox));
+            drop(local);
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            drop(ended_out);
+        })?;
+        Ok(DrainHandle { commands, counters, carries, ended })
+    }
+}
+
+impl DrainHandle {
+    /// Lets the mail leave that is there now and would otherwise stay (mode `hold`) or wait for
+    /// its turn (a limited `collect`), at `rate` messages per second when given. `None` is every
+    /// domain. Retry times are brought forward. Returns how many messages that is.
+    pub async fn drain_now(&self, domain: Option<String>, rate: Option<u32>) -> usize {
+        let (covered, answer) = oneshot::channel();
+        match self.commands.send(Command::Release { domain, rate, covered }).await {
+            Ok(()) => answer.await.unwrap_or(0),
+            Err(_) => 0,
+        }
+    }
+
+    /// Counters and states, for `status`.
+    pub fn stats(&self) -> DrainStats {
+        self.counters.snapshot()
+    }
+
+    /// What all routes carry; changes as next hops are asked.
+    pub fn carries(&self) -> watch::Receiver<Carries> {
+        self.carries.clone()
+    }
+
+    /// To be called after the routes or the modes have changed: what may leave is looked at again.
+    pub fn wake(&self) {
+        // Full is fine: whatever is before it wakes the worker too.
+        let _ = self.commands.try_send(Command::Wake);
+    }
+
+    /// Starts no more deliveries and returns when those under way are done, 8 s at most.
+    pub async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+
+    /// Deliveries under way.
+    pub fn running(&self) -> u64 {
+        self.counters.running.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,88 @@
+//! Every number of the drain that is not an option, with its reason.
+
+use std::time::Duration;
+
+/// Items leased from one lane at a time: enough to spread one round trip to the spool's thread
+/// over many items, few enough that the lanes take turns.
+pub(crate) const LEASE_BATCH_MAX: usize = 16;
+
+/// Deliveries under way over all destinations: each may hold one inline body (128 KiB by default)
+/// and one connection with its buffers, so 256 of them are some 40 MiB at worst.
+pub(crate) const DELIVERIES_MAX: usize = 256;
+
+/// How long one delivery may take. RFC 5321 section 4.5.3.2 wants 10 minutes of patience for the
+/// reply after the final dot alone; a hop that needs more than this in all is taken for dead.
+pub(crate) const DELIVERY_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// How long an item is leased: longer than [`DELIVERY_MAX`], or a slow delivery would be repeated
+/// beside itself.
+pub(crate) const LEASE: Duration = Duration::from_secs(20 * 60);
+const _: () = assert!(LEASE.as_secs() > DELIVERY_MAX.as_secs() + 60);
+
+/// How long [`crate::DrainHandle::stop`] waits for deliveries under way. The program promises to
+/// be gone within 10 s of SIGTERM.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(8);
+
+/// Idle connections kept per destination; more would only take slots from the next hop.
+pub(crate) const IDLE_CONNECTIONS_MAX: usize = 4;
+
+/// Idle connections are closed after this: Postfix keeps its side open for 300 s, Exim 300 s, and
+/// a hop under stress as little as 10 s; a stale one costs a failed write and a new connection.
+pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(30);
+
+/// Messages sent over one connection before it is closed, so that a hop behind a balancer gets
+/// its share of new ones.
+pub(crate) const MESSAGES_PER_CONNECTION_MAX: u32 = 100;
+
+/// Threads for Maildir file work, each waiting for a sync most of its time.
+pub(crate) const FILE_THREADS_MAX: usize = 32;
+
+/// Destinations remembered with back-off and counters. Destinations come from the configuration,
+/// never from the network; beyond this the idle ones are forgotten.
+pub(crate) const DESTINATIONS_MAX: usize = 4096;
+
+/// Releases (`drain` commands) in force at once, one per domain and one for all.
+pub(crate) const RELEASES_MAX: usize = 1024;
+
+/// Items whose retry time one `drain` brings forward: each costs a record in the spool. The rest
+/// leave when they are due.
+pub(crate) const RELEASE_RETRIES_MAX: usize = 10_000;
+
+/// The class of items that a `drain` let go and that must be tried again: they leave whatever the
+/// mode of their domain, so that an item which is once on its way is not caught by `hold` again.
+pub const RELEASED_CLASS: u8 = 254;
+
+/// Bytes of a next hop's words kept in metadata, statistics and reports.
+pub(crate) const REASON_BYTES_MAX: usize = 512;
+
+/// Header bytes of the original quoted in a report (RFC 6522 section 4 allows a part of them).
+pub(crate) const REPORT_HEADER_BYTES_MAX: usize = 32 * 1024;
+
+/// A whole message is quoted in a report (`RET=FULL`) up to this size only: a report is an inline
+/// item and must not be a way to fill the spool twice.
+pub(crate) const REPORT_FULL_BYTES_MAX: u64 = 64 * 1024;
+
+/// Recipients described in one report; the rest are counted.
+pub(crate) const REPORT_RECIPIENTS_MAX: usize = 1000;
+
+/// A mailbox directory name: most file systems stop at 255 bytes; the rest is room for a suffix.
+pub(crate) const MAILBOX_NAME_BYTES_MAX: usize = 200;
+
+/// How long an item waits whose route is `none` though its lane may leave (a relayed message for
+/// a domain that is also received), before it is looked at again.
+pub(crate) const NO_ROUTE_WAIT_MS: u64 = 5 * 60 * 1000;
+
+/// How long an item waits whose metadata this build cannot read (written by a later release).
+pub(crate) const UNREADABLE_WAIT_MS: u64 = 3600 * 1000;
+
+/// Waiting senders answered in one go while their destination backs off: cheap, nothing is sent.
+pub(crate) const TENTATIVE_BATCH_MAX: usize = 64;
+
+/// The lanes are looked at this often even when nothing woke the drain: a net under everything.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// How long a next hop may take to say what it offers.
+pub(crate) const ASK_MAX: Duration = Duration::from_secs(10);
+
+/// Next hops asked at the same time.
+pub(crate) const ASKED_AT_ONCE_MAX: usize = 16;

@@ -1,0 +1,313 @@
+//! LMTP and SMTP next hops: connections, their reuse, and what a failure means for a message.
+//!
+//! Owns the idle connections. The dialogue itself is `postern_net::client`; when and how often a
+//! hop is tried is the worker's. Called by the worker, on its thread only.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use postern_net::client::{
+    Capabilities, ClientAddress, Connection, Connector, Failure, Outgoing, OutgoingBody, Phase, Protocol,
+    RecipientResult, SendError, Target,
+};
+use postern_proto::envelope::{Meta, Recipient, Via};
+use postern_proto::reply::{Enhanced, Reply};
+use postern_spool::BodySource;
+use tokio::time::{Instant, timeout};
+
+use crate::limits::{IDLE_CONNECTION, IDLE_CONNECTIONS_MAX, MESSAGES_PER_CONNECTION_MAX};
+use crate::route::Route;
+use crate::settle::{Handover, Outcome};
+
+/// How long a connection that is no longer wanted may take to say goodbye.
+const QUIT_MAX: Duration = Duration::from_secs(2);
+
+/// All next hops.
+pub(crate) struct Remote {
+    connector: Connector,
+    idle: RefCell<HashMap<Way, Vec<Idle>>>,
+    /// Hops with `trust_loopback` that were seen to offer no XCLIENT.
+    without_xclient: RefCell<HashSet<Route>>,
+}
+
+/// Connections of one way are alike, but for the client that a PROXY header told.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Way {
+    route: Route,
+    client_address: ClientAddress,
+}
+
+struct Idle {
+    connection: Connection,
+    since: Instant,
+    messages: u32,
+}
+
+/// What an attempt showed.
+pub(crate) struct Sent {
+    /// One per recipient.
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) reach: Reach,
+    /// What the hop offers, when it said so.
+    pub(crate) offers: Option<Capabilities>,
+}
+
+/// What an attempt says about the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It answers.
+    Reached,
+    /// It does not, or not in a way that mail could be given to it.
+    Unreached,
+    /// The attempt failed for a reason of our own.
+    Unknown,
+}
+
+/// A message for one hop.
+pub(crate) struct Parcel<'a> {
+    pub(crate) meta: &'a Meta,
+    pub(crate) recipients: &'a [Recipient],
+    pub(crate) prefix: &'a [u8],
+    pub(crate) body: &'a BodySource,
+}
+
+impl Remote {
+    pub(crate) fn new(connector: Connector) -> Self {
+        Self { connector, idle: RefCell::default(), without_xclient: RefCell::default() }
+    }
+
+    /// Hands a message to a hop. A connection that was idle may have been closed at the other end:
+    /// then, and only while nothing was decided, it is tried once more on a new one.
+    pub(crate) async fn send(&self, route: &Route, parcel: &Parcel<'_>) -> Sent {
+        let Some((target, protocol)) = address_of(route) else {
+            return Sent::failed(parcel, Outcome::Unreached("not a next hop".to_owned()), Reach::Unknown);
+        };
+        let mut way = Way { route: route.clone(), client_address: self.client_address(route, parcel.meta) };
+        if let Some(mut idle) = self.take_idle(&way, parcel.meta) {
+            match idle.connection.send(outgoing(parcel)).await {
+                Ok(results) => return self.sent(way, protocol, idle, &results),
+                Err(error) if is_stale(&error) => {}
+                Err(error) => return Sent::from_error(parcel, &error, protocol),
+            }
+        }
+        loop {
+            let arrival = Some(&parcel.meta.arrival).filter(|arrival| arrival.via == Via::Public);
+            let connected = self.connector.connect(target, protocol, way.client_address, arrival).await;
+            let failure = match connected {
+                Err(failure) => failure,
+                Ok(connection) => {
+                    let mut idle = Idle { connection, since: Instant::now(), messages: 0 };
+                    match idle.connection.send(outgoing(parcel)).await {
+                        Ok(results) => return self.sent(way, protocol, idle, &results),
+                        Err(error) if matches!(error.failure, Failure::XclientNotOffered) => error.failure,
+                        Err(error) => return Sent::from_error(parcel, &error, protocol),
+                    }
+                }
+            };
+            if failure == Failure::XclientNotOffered && self.may_go_without(&way) {
+                way.client_address = ClientAddress::None;
+                continue;
+            }
+            return Sent::from_failure(parcel, &failure);
+        }
+    }
+
+    /// Asks a hop what it offers.
+    pub(crate) async fn ask(&self, route: &Route) -> Result<Capabilities, String> {
+        let Some((target, protocol)) = address_of(route) else { return Err("not a next hop".to_owned()) };
+        // A hop that expects a PROXY header takes anything else for nonsense; without a client it
+        // says LOCAL.
+        let client_address = match route {
+            Route::Smtp { client_address: ClientAddress::ProxyV2, .. } => ClientAddress::ProxyV2,
+            _ => ClientAddress::None,
+        };
+        let connected = self.connector.connect(target, protocol, client_address, None).await;
+        let connection = connected.map_err(|failure| words(&failure))?;
+        let offers = connection.capabilities().clone();
+        let _ = timeout(QUIT_MAX, connection.quit()).await;
+        Ok(offers)
+    }
+
+    /// What is wrong with what a hop offers; nothing is delivered to it until that is cured.
+    pub(crate) fn complaint(route: &Route, offers: &Capabilities) -> Option<String> {
+        match route {
+            Route::Smtp { client_address: ClientAddress::Xclient, trust_loopback: false, .. }
+                if offers.xclient.is_none() =>
+            {
+                Some(words(&Failure::XclientNotOffered))
+            }
+            _ => None,
+        }
+    }
+
+    /// Connections that have been idle for too long, to be closed by [`goodbye`].
+    pub(crate) fn take_expired(&self) -> Vec<Connection> {
+        self.take_idle_where(|idle| idle.since.elapsed() >= IDLE_CONNECTION)
+    }
+
+    /// Every idle connection.
+    pub(crate) fn take_all(&self) -> Vec<Connection> {
+        self.take_idle_where(|_| true)
+    }
+
+    fn take_idle_where(&self, wanted: impl Fn(&Idle) -> bool) -> Vec<Connection> {
+        let mut taken = Vec::new();
+        self.idle.borrow_mut().retain(|_, idle| {
+            taken.extend(idle.extract_if(.., |idle| wanted(idle)).map(|idle| idle.connection));
+            !idle.is_empty()
+        });
+        taken
+    }
+
+    /// Mail of the local MTA and our own is local mail and told as such (`Via`).
+    fn client_address(&self, route: &Route, meta: &Meta) -> ClientAddress {
+        match (route, meta.arrival.via) {
+            (Route::Smtp { client_address, .. }, Via::Public) if !self.without_xclient.borrow().contains(route) => {
+                *client_address
+            }
+            // The header is expected on every connection; without a client it says LOCAL.
+            (Route::Smtp { client_address: ClientAddress::ProxyV2, .. }, _) => ClientAddress::ProxyV2,
+            _ => ClientAddress::None,
+        }
+    }
+
+    fn may_go_without(&self, way: &Way) -> bool {
+        let trusted = matches!(way.route, Route::Smtp { trust_loopback: true, .. });
+        trusted && way.client_address == ClientAddress::Xclient && {
+            self.without_xclient.borrow_mut().insert(way.route.clone());
+            true
+        }
+    }
+
+    fn take_idle(&self, way: &Way, meta: &Meta) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        let idle = idle.get_mut(way)?;
+        let fits = |idle: &Idle| idle.since.elapsed() < IDLE_CONNECTION && idle.connection.reusable_for(&meta.arrival);
+        let at = idle.iter().rposition(fits)?;
+        Some(idle.swap_remove(at))
+    }
+
+    fn sent(&self, way: Way, protocol: Protocol, mut idle: Idle, results: &[RecipientResult]) -> Sent {
+        let offers = idle.connection.capabilities().clone();
+        let handover = handover(protocol, &offers);
+        let outcomes = results.iter().map(|result| outcome(result, handover)).collect();
+        idle.messages += 1;
+        idle.since = Instant::now();
+        let keep = idle.connection.reusable() && idle.messages < MESSAGES_PER_CONNECTION_MAX;
+        let refused = {
+            let mut all = self.idle.borrow_mut();
+            let room = all.entry(way).or_default();
+            if keep && room.len() < IDLE_CONNECTIONS_MAX {
+                room.push(idle);
+                None
+            } else {
+                Some(idle.connection)
+            }
+        };
+        if let Some(connection) = refused {
+            goodbye(connection);
+        }
+        Sent { outcomes, reach: Reach::Reached, offers: Some(offers) }
+    }
+}
+
+impl Sent {
+    fn failed(parcel: &Parcel<'_>, outcome: Outcome, reach: Reach) -> Self {
+        Self { outcomes: vec![outcome; parcel.recipients.len()], reach, offers: None }
+    }
+
+    fn from_failure(parcel: &Parcel<'_>, failure: &Failure) -> Self {
+        let (outcome, reach) = meaning(failure);
+        Self::failed(parcel, outcome, reach)
+    }
+
+    /// What was certain before the session ended stays certain.
+    fn from_error(parcel: &Parcel<'_>, error: &SendError, protocol: Protocol) -> Self {
+        let (rest, reach) = meaning(&error.failure);
+        let handover = handover(protocol, &Capabilities::default());
+        let decided = |i: usize| error.decided.get(i).and_then(Option::as_ref);
+        let outcomes = (0..parcel.recipients.len())
+            .map(|i| decided(i).map_or_else(|| rest.clone(), |result| outcome(result, handover)))
+            .collect();
+        Self { outcomes, reach, offers: None }
+    }
+}
+
+/// Closes a connection in the background, politely and briefly.
+pub(crate) fn goodbye(connection: Connection) {
+    tokio::task::spawn_local(timeout(QUIT_MAX, connection.quit()));
+}
+
+fn address_of(route: &Route) -> Option<(&Target, Protocol)> {
+    match route {
+        Route::Lmtp(target) => Some((target, Protocol::Lmtp)),
+        Route::Smtp { target, .. } => Some((target, Protocol::Smtp)),
+        Route::Maildir(_) | Route::None => None,
+    }
+}
+
+fn outgoing<'a>(parcel: &Parcel<'a>) -> Outgoing<'a> {
+    Outgoing {
+        arrival: &parcel.meta.arrival,
+        sender: parcel.meta.sender.as_ref(),
+        recipients: parcel.recipients,
+        eight_bit: parcel.meta.eight_bit,
+        smtputf8: parcel.meta.smtputf8,
+        dsn: &parcel.meta.dsn,
+        header_prefix: parcel.prefix,
+        body: match parcel.body {
+            BodySource::Inline(bytes) => OutgoingBody::Bytes(bytes),
+            BodySource::File { file, len } => OutgoingBody::File(file.clone(), *len),
+        },
+    }
+}
+
+/// The hop closed an idle connection, or says 421 because it is about to: it never saw the message.
+fn is_stale(error: &SendError) -> bool {
+    let early = |phase| !matches!(phase, Phase::Body | Phase::FinalDot);
+    error.decided.iter().all(Option::is_none)
+        && match &error.failure {
+            Failure::Closed(phase, _) => early(*phase),
+            Failure::Refused(phase, reply) => early(*phase) && reply.code == 421,
+            _ => false,
+        }
+}
+
+fn outcome(result: &RecipientResult, handover: Handover) -> Outcome {
+    match result {
+        RecipientResult::Delivered(_) => Outcome::Delivered(handover),
+        RecipientResult::Refused(reply) => Outcome::Refused(reply.clone()),
+        RecipientResult::Deferred(reply) => Outcome::Deferred(reply.clone()),
+    }
+}
+
+fn handover(protocol: Protocol, offers: &Capabilities) -> Handover {
+    match (offers.dsn, protocol) {
+        (true, _) => Handover::WithNotify,
+        (false, Protocol::Lmtp) => Handover::Final,
+        (false, Protocol::Smtp) => Handover::WithoutNotify,
+    }
+}
+
+/// Without a verdict of the hop about the message there is none: it is tried again. A reply lost
+/// after the final dot is tried again too: a duplicate is better than a loss (RFC 1047).
+fn meaning(failure: &Failure) -> (Outcome, Reach) {
+    match failure {
+        Failure::Body(_) => {
+            let reply = Reply::new(451, Enhanced(4, 3, 0), "The message could not be read, try again later");
+            (Outcome::Deferred(reply), Reach::Unknown)
+        }
+        _ => (Outcome::Unreached(words(failure)), Reach::Unreached),
+    }
+}
+
+fn words(failure: &Failure) -> String {
+    match failure {
+        Failure::XclientNotOffered => "the next hop offers us no XCLIENT and would take every sender for a local one: \
+             allow it there (Postfix: smtpd_authorized_xclient_hosts), or use PROXY, or set trust_loopback = true"
+            .to_owned(),
+        Failure::Connect(why) | Failure::Tls(why) => why.clone(),
+        other => other.reply().to_string(),
+    }
+}
