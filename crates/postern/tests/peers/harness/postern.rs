@@ -1,0 +1,80 @@
+//! The server under test: `postern serve` with a data directory of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::{Guard, Scratch};
+
+pub(crate) struct Postern {
+    /// The public door.
+    pub(crate) port: u16,
+    /// The relay listener; 0 when it is off.
+    pub(crate) relay_port: u16,
+    guard: Guard,
+    scratch: Scratch,
+}
+
+impl Postern {
+    /// Starts `binary serve` with `flags`, every listener on a free port, and waits for its `ready` line.
+    pub(crate) fn start(binary: &Path, flags: &[&str]) -> Self {
+        Self::start_with(Command::new(binary), Scratch::new("server"), flags)
+    }
+
+    /// The same with a config file, whose text may name `{dir}`, the scratch directory.
+    pub(crate) fn start_with_config(binary: &Path, config: &str, flags: &[&str]) -> Self {
+        let scratch = Scratch::new("server");
+        let config = config.replace("{dir}", &scratch.path().display().to_string());
+        let file = scratch.file("postern.toml", config).display().to_string();
+        let flags: Vec<&str> = ["-c", file.as_str()].iter().chain(flags).copied().collect();
+        Self::start_with(Command::new(binary), scratch, &flags)
+    }
+
+    /// The same on one core (for the bench).
+    pub(crate) fn start_on_core(binary: &Path, core: usize, flags: &[&str]) -> Self {
+        Self::start_with(super::senders::pinned(&Command::new(binary), core), Scratch::new("server"), flags)
+    }
+
+    fn start_with(mut command: Command, scratch: Scratch, flags: &[&str]) -> Self {
+        let data = scratch.path().join("data");
+        command.arg("serve").arg("--data").arg(&data);
+        command.args(["--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(flags);
+        command.current_dir(scratch.path()).stdout(Stdio::piped());
+        let log = scratch.path().join("log");
+        let mut guard = Guard::spawn_keeping_stdout(&mut command, &log);
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(guard.child().stdout.take().expect("stdout is piped"));
+        while !ready.starts_with("ready ") {
+            ready.clear();
+            let read = stdout.read_line(&mut ready).expect("the server writes text");
+            let said = || std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(read > 0, "{command:?} ended before it was ready:\n{}", said());
+        }
+        // Whatever it says later must find a reader, or it would get SIGPIPE.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        let port = |name: &str| {
+            let address = ready.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            address.and_then(|address| address.rsplit(':').next()?.parse().ok()).unwrap_or(0)
+        };
+        Self { port: port("smtp"), relay_port: port("relay"), guard, scratch }
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.scratch.path().join("data")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.guard.pid()
+    }
+
+    /// The directory that `{dir}` in the config stands for.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// `postern status --json` of this server.
+    pub(crate) fn status(&self, binary: &Path) -> Option<serde_json::Value> {
+        let output = Command::new(binary).args(["status", "--json", "--data"]).arg(self.data()).output().ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+}
