@@ -148,6 +148,13 @@ impl BodyReader {
             self.at = At::Inside;
             return end + 1;
         }
+        // The common case, in one go: the line's end is whole.
+        if input.get(end + 1) == Some(&b'\n') {
+            self.keep(&input[..end + 2], body);
+            self.at = At::LineStart;
+            self.line_bytes = 0;
+            return end + 2;
+        }
         self.at = At::Cr;
         self.keep(&input[..=end], body);
         end + 1

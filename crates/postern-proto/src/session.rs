@@ -49,8 +49,8 @@ pub struct Session {
     transaction: Option<Box<Transaction>>,
     /// The beginning of a command line whose end has not come; unallocated while idle.
     line: Vec<u8>,
-    /// The line grew beyond the limit: skip to its end.
-    line_overflow: bool,
+    /// The line is refused already: skip to its end.
+    skip_line: bool,
     errors: u32,
     refused_recipients: u32,
     idle_commands: u32,
@@ -235,7 +235,7 @@ impl Session {
             state: if expect_proxy { State::ExpectProxy } else { State::ExpectCommand },
             transaction: None,
             line: Vec::new(),
-            line_overflow: false,
+            skip_line: false,
             errors: 0,
             refused_recipients: 0,
             idle_commands: 0,
@@ -324,7 +324,7 @@ impl Session {
         self.esmtp = false;
         self.transaction = None;
         self.line = Vec::new();
-        self.line_overflow = false;
+        self.skip_line = false;
         self.state = State::ExpectCommand;
         self.timer.command(now);
     }
@@ -465,13 +465,12 @@ impl Session {
             return (0, Some(Then::Read));
         }
         let Some(end) = memchr::memchr(b'\n', input) else {
-            self.keep_partial_line(input);
-            return (input.len(), Some(Then::Read));
+            let then = self.keep_partial_line(input, out);
+            return (input.len(), Some(then.unwrap_or(Then::Read)));
         };
         let (line, used) = (&input[..end], end + 1);
         // Nothing is copied when the line came whole, which it nearly always does.
         let mut kept = core::mem::take(&mut self.line);
-        let overflow = core::mem::take(&mut self.line_overflow);
         let line = if kept.is_empty() {
             line
         } else {
@@ -479,22 +478,35 @@ impl Session {
             &kept
         };
         self.timer.command(now);
-        if overflow || line.len() + 1 > limits::COMMAND_LINE_BYTES_MAX {
+        let Some(line) = line.strip_suffix(b"\r") else {
+            // A bare LF does not end a command, or one could be made to look like two: what
+            // follows up to CRLF belongs to the same, refused line. It is answered at once all
+            // the same, for whoever types into a plain socket.
+            self.skip_line = true;
+            return (used, self.error(&replies::BAD_LINE_END, out));
+        };
+        if core::mem::take(&mut self.skip_line) {
+            return (used, None);
+        }
+        if line.len() + 2 > limits::COMMAND_LINE_BYTES_MAX {
             return (used, self.error(&replies::LINE_TOO_LONG, out));
         }
-        // A bare LF, or a CR or NUL inside, is how one command is made to look like two.
-        let sound = line.strip_suffix(b"\r").filter(|line| memchr::memchr2(b'\r', 0, line).is_none());
-        let Some(line) = sound else { return (used, self.error(&replies::BAD_LINE_END, out)) };
+        if memchr::memchr2(b'\r', 0, line).is_some() {
+            return (used, self.error(&replies::BAD_LINE_END, out));
+        }
         (used, self.handle_command(now, line, out))
     }
 
-    fn keep_partial_line(&mut self, input: &[u8]) {
-        if self.line_overflow || self.line.len() + input.len() > limits::COMMAND_LINE_BYTES_MAX {
-            self.line_overflow = true;
-            self.line = Vec::new();
-        } else {
+    /// The end of the line has not come. One that is too long already is refused now and skipped.
+    fn keep_partial_line(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<Then> {
+        if !self.skip_line && self.line.len() + input.len() <= limits::COMMAND_LINE_BYTES_MAX {
             self.line.extend_from_slice(input);
+            return None;
         }
+        // The CR of a CRLF that is cut in two must not be lost.
+        let ends_in_cr = input.last() == Some(&b'\r');
+        self.line = if ends_in_cr { alloc::vec![b'\r'] } else { Vec::new() };
+        if core::mem::replace(&mut self.skip_line, true) { None } else { self.error(&replies::LINE_TOO_LONG, out) }
     }
 
     fn handle_command(&mut self, now: Instant, line: &[u8], out: &mut Vec<u8>) -> Option<Then> {

@@ -68,11 +68,10 @@ impl Session {
         if !self.options.offers.starttls {
             return self.error(&replies::NO_STARTTLS, out);
         }
-        let streamed = self.forget_transaction();
-        if streamed {
-            // A client that has bytes with us and turns to TLS has lost the thread.
+        if self.transaction.as_ref().is_some_and(|transaction| transaction.streamed) {
             return self.error(&replies::CHUNKS_BEGUN, out);
         }
+        self.transaction = None;
         replies::READY_FOR_TLS.write_to(out);
         self.state = State::AwaitTls;
         self.timer.wait(now, limits::TLS_TIMEOUT);

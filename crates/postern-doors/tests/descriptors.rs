@@ -1,0 +1,37 @@
+//! What happens when the process runs out of descriptors. A binary of its own: the limit is the
+//! process's.
+
+mod stage;
+
+use postern_proto::mode::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use stage::{Client, Door};
+
+#[test]
+fn a_door_without_descriptors_says_421_keeps_its_clients_and_recovers() {
+    let door = Door::start(Mode::Collect);
+    let mut friend = door.connect();
+    friend.expect("220 ");
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(open + 21), maximum: limit.maximum }).unwrap();
+    // Each loopback client takes two descriptors of this process, its own and the door's: the
+    // clients connect until they themselves cannot.
+    let mut crowd = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect(door.addr()) {
+        crowd.push(stream);
+        assert!(crowd.len() < 64, "the limit does not hold");
+    }
+    assert!(friend.send_message("Subject: x\r\n\r\n").starts_with("250 2.0.0 Queued"));
+    let stats = door.stats();
+    crowd.clear();
+    setrlimit(Resource::Nofile, limit).unwrap();
+    for _ in 0..200 {
+        let mut late = Client::connect(door.addr());
+        if late.line().starts_with("220 ") {
+            assert!(stats.accept_errors > 0, "the test did not reach the limit: {stats:?}");
+            return;
+        }
+    }
+    panic!("the door did not recover");
+}
