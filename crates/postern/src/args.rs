@@ -1,0 +1,339 @@
+//! The command line: the one definition behind parsing, help, completions and manual pages.
+//!
+//! Flags of `serve` that stand for a setting take their help from the setting. Names are a
+//! contract: scripts rely on them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use postern_proto::mode::Mode;
+
+use crate::config::sample;
+
+/// A mail front door that keeps real mail moving through a spam flood.
+#[derive(Debug, Parser)]
+#[command(
+    name = "postern",
+    version,
+    max_term_width = 100,
+    after_help = "Start with `postern serve`; it needs no configuration. Then `swaks --server 127.0.0.1:2525 --to ann@localhost` and look into ./postern-data/mail."
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    #[command(
+        long_about = "Run the server. Without a configuration it listens on 127.0.0.1:2525, takes mail for any recipient at localhost and example.com, and delivers it into Maildirs under ./postern-data/mail. When all addresses are open it prints one line, `ready smtp=… door=… admin=… relay=…`. SIGTERM finishes what is under way and stops within ten seconds; SIGHUP reads the configuration again.",
+        after_help = "Example: postern serve --domain example.org --deliver lmtp:/run/dovecot/lmtp\nA flag beats the file given with -c."
+    )]
+    Serve(ServeArgs),
+    /// Check a configuration and what surrounds it
+    #[command(
+        long_about = "Check a configuration and what surrounds it: the next hop and whether it would see the real client, the certificate against published TLSA and MTA-STS, the data directory, free space, addresses. Prints what would run. Exits with 0 when all is well, 1 when something would not work, 78 when the file itself is wrong.",
+        after_help = "Example: postern check /etc/postern/postern.toml"
+    )]
+    Check(CheckArgs),
+    /// Show how the server is doing
+    #[command(
+        long_about = "Show how the server is doing: doors, modes, spool, destinations. Dead letters (mail that was accepted, failed for good, and has no sender that we may tell) are shown first and loudly: look at them with `postern queue ls --dead`.",
+        after_help = "Example: postern status --json | jq .spool"
+    )]
+    Status {
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Set or show when senders are answered
+    #[command(
+        long_about = "Set or show when senders are answered. through: when the next hop has taken or refused the message. collect: when it is safe on disk, delivery follows. hold: when it is safe on disk, and it leaves only by `drain` or when the mode changes. auto: no command is in force, the configured mode applies. Survives a restart. Without a word, shows the modes.",
+        after_help = "Example: postern mode collect example.org"
+    )]
+    Mode {
+        /// auto, through, collect or hold; nothing shows the modes
+        mode: Option<ModeWord>,
+        /// Only this domain
+        domain: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Buffer all mail (on) or let it flow again (off)
+    #[command(
+        long_about = "Buffer all mail (on) or let it flow again (off). `on` is `mode hold`: everything is accepted to disk and nothing leaves, while you repair or switch what stands behind. `off` is `mode auto`: the buffer drains by itself.",
+        after_help = "Example: postern buffer on example.org; …; postern buffer off example.org"
+    )]
+    Buffer {
+        /// on or off
+        switch: Switch,
+        /// Only this domain
+        domain: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Deliver what is buffered, at a rate if you wish
+    #[command(
+        long_about = "Deliver what is buffered: mail in `hold`, and mail that waits for its next attempt. The mode stays as it is: what arrives later is buffered again.",
+        after_help = "Example: postern drain example.org --rate 5"
+    )]
+    Drain {
+        /// Only this domain
+        domain: Option<String>,
+        /// Messages per second
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Look at and act on messages in the spool
+    #[command(
+        long_about = "Look at and act on messages in the spool, by the id that the sender was given in the 250 reply (`Queued as …`).",
+        after_help = "Example: postern queue ls example.org; postern queue show 0G2K5ZC8T1Q7M"
+    )]
+    Queue {
+        /// What to do
+        #[command(subcommand)]
+        action: Queue,
+    },
+    /// Measure what this machine can take
+    #[command(
+        long_about = "Measure what this machine can take: starts a server of its own in a temporary directory, on one core, and loads it from another; prints messages per second, CPU per message, messages per commit, memory per idle connection. Run it from a release build, on a quiet machine.",
+        after_help = "Example: postern bench --quick"
+    )]
+    Bench(BenchArgs),
+    /// Print a completion script for a shell
+    #[command(
+        long_about = "Print a completion script for a shell.",
+        after_help = "Example: postern completions bash > /etc/bash_completion.d/postern"
+    )]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory
+    #[command(
+        long_about = "Write the manual pages into a directory: one per command, and postern.toml(5). They are made from the same definitions as this help.",
+        after_help = "Example: postern man /usr/local/share/man"
+    )]
+    Man {
+        /// Where to write; made when it is not there
+        dir: PathBuf,
+    },
+}
+
+/// Flags of `serve`.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration file
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    #[arg(long, value_name = "DIR", help = sample::help("", "data"))]
+    pub(crate) data: Option<PathBuf>,
+    #[arg(long, value_name = "ADDR", help = sample::help("smtp", "listen"))]
+    pub(crate) smtp: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR", help = sample::help("door", "listen"))]
+    pub(crate) door: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR", help = sample::help("admin", "listen"))]
+    pub(crate) admin: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR", help = sample::help("relay", "listen"))]
+    pub(crate) relay: Option<SocketAddr>,
+    /// A domain that is ours, with any recipient unless the file says more; repeatable
+    #[arg(long = "domain", value_name = "D")]
+    pub(crate) domains: Vec<String>,
+    #[arg(long, value_name = "M", help = sample::help("", "mode"))]
+    pub(crate) mode: Option<Mode>,
+    #[arg(long, value_name = "TARGET", help = sample::help("", "deliver"))]
+    pub(crate) deliver: Option<String>,
+    /// Milliseconds added to each flush of the spool, for measurements
+    #[arg(long, value_name = "MS", hide = true)]
+    pub(crate) flush_delay_ms: Option<u64>,
+    /// Run everything on this core, for measurements
+    #[arg(long, value_name = "CORE", hide = true)]
+    pub(crate) pin: Option<usize>,
+}
+
+/// What `check` looks at.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file; without it, what `serve` runs with no configuration
+    pub(crate) file: Option<PathBuf>,
+    /// Print a commented file with every key, and do nothing else
+    #[arg(long)]
+    pub(crate) print_sample: bool,
+}
+
+/// Which running server a command speaks to.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// Data directory of the server
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file of the server, instead of --data
+    #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "data")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `postern queue …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Queue {
+    /// List messages, oldest id first
+    Ls {
+        /// Only this domain
+        domain: Option<String>,
+        /// Only dead letters
+        #[arg(long)]
+        dead: bool,
+        /// At most this many lines
+        #[arg(short = 'n', long, default_value_t = 1000)]
+        limit: usize,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Show one message: envelope, facts of arrival, last error
+    Show {
+        /// Its id
+        id: String,
+        /// The message itself, as received, and nothing else
+        #[arg(long, conflicts_with = "json")]
+        body: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Keep messages from leaving
+    Hold(QueueIds),
+    /// Let held messages leave again
+    Release(QueueIds),
+    /// Delete messages for good; their senders are not told
+    Delete(QueueIds),
+    /// Attempt delivery now
+    Retry(QueueIds),
+}
+
+/// Ids of messages.
+#[derive(Debug, Args)]
+pub(crate) struct QueueIds {
+    /// Ids, as in the 250 reply and in `queue ls`
+    #[arg(required = true, value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `postern bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// One object for programs instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Rounds of each measurement, interleaved; the median and the minimum are printed
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// Messages in each round
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) messages: u32,
+    /// Only the measurements whose name contains this
+    #[arg(long, value_name = "WORD")]
+    pub(crate) only: Option<String>,
+    /// Two short rounds: a first impression
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Something else than the whole table
+    #[command(subcommand)]
+    pub(crate) action: Option<BenchAction>,
+}
+
+/// Parts of `postern bench`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchAction {
+    /// Load one server on this machine and print one JSON object
+    Load(LoadArgs),
+}
+
+/// `postern bench load`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The server; loopback only
+    #[arg(long)]
+    pub(crate) addr: SocketAddr,
+    /// Connections at once, each in lockstep
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) clients: u32,
+    /// Messages in all
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) messages: u32,
+    /// Messages on one connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) per_connection: u32,
+    /// Octets of each body
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=52_428_800))]
+    pub(crate) size: u32,
+    /// Recipient of every message
+    #[arg(long, default_value = "ann@localhost")]
+    pub(crate) recipient: String,
+    /// STARTTLS on every connection
+    #[arg(long)]
+    pub(crate) starttls: bool,
+    /// Core on which the load is made
+    #[arg(long, value_name = "CORE")]
+    pub(crate) pin: Option<usize>,
+}
+
+/// `auto` and the modes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeWord {
+    /// No command in force
+    Auto,
+    /// Answer at the outcome
+    Through,
+    /// Answer at the receipt, deliver later
+    Collect,
+    /// Answer at the receipt, keep
+    Hold,
+}
+
+impl ModeWord {
+    /// The command that is then in force.
+    pub(crate) fn command(self) -> Option<Mode> {
+        match self {
+            Self::Auto => None,
+            Self::Through => Some(Mode::Through),
+            Self::Collect => Some(Mode::Collect),
+            Self::Hold => Some(Mode::Hold),
+        }
+    }
+}
+
+/// `on` and `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Keep all mail
+    On,
+    /// Let it flow
+    Off,
+}
+
+/// The definition, for completions and manual pages.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_is_consistent() {
+        super::definition().debug_assert();
+    }
+}

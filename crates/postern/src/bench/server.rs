@@ -1,0 +1,119 @@
+//! The server under measurement: this very program, as a child, in a directory that goes with it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::machine;
+use crate::control::Ask;
+use crate::control::client::Client;
+use crate::exit::{Code, Failure};
+
+/// How it runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Setup {
+    /// Names in its recipient list; 0 takes any.
+    pub(super) recipients: u32,
+    /// Added to each flush.
+    pub(super) flush_delay_ms: u64,
+}
+
+/// A running one; killed and its directory removed when dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    child: Child,
+    dir: PathBuf,
+    addr: SocketAddr,
+}
+
+impl Server {
+    /// Starts it and waits for its `ready` line.
+    pub(super) fn start(setup: &Setup) -> Result<Self, Failure> {
+        let dir = scratch_dir()?;
+        let config = dir.join("postern.toml");
+        let failed = |what: &str, error: &std::io::Error| Failure::io(Code::Os, what, error);
+        fs::write(&config, configuration(setup)).map_err(|error| failed("configuration", &error))?;
+        let program = std::env::current_exe().map_err(|error| failed("this program", &error))?;
+        let child = Command::new(program)
+            .args(["serve", "--smtp", "127.0.0.1:0", "--deliver", "none"])
+            .args(["--pin", &CORE.to_string(), "--flush-delay-ms", &setup.flush_delay_ms.to_string()])
+            .arg("--data")
+            .arg(dir.join("data"))
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| failed("server", &error))?;
+        let mut server = Self { child, dir, addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut ready = String::new();
+        let stdout = server.child.stdout.take();
+        if let Some(stdout) = stdout {
+            BufReader::new(stdout).read_line(&mut ready).map_err(|error| failed("server", &error))?;
+        }
+        let addr = ready.split_whitespace().find_map(|word| word.strip_prefix("smtp=")?.parse().ok());
+        server.addr = addr.ok_or_else(|| {
+            Failure::new(Code::Software, "the server under measurement did not start").cure("try `postern serve`")
+        })?;
+        Ok(server)
+    }
+
+    /// Its public door.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// CPU time it has used.
+    pub(super) fn cpu(&self) -> Result<Duration, Failure> {
+        machine::cpu(self.child.id())
+    }
+
+    /// Resident and private octets.
+    pub(super) fn memory(&self) -> Result<(u64, u64), Failure> {
+        machine::memory(self.child.id())
+    }
+
+    /// Messages made durable, and in how many groups.
+    pub(super) fn commits(&self) -> Result<(u64, u64), Failure> {
+        let status = Client::connect(&self.dir.join("data"))?.ask(Ask::Status)?;
+        let number = |key: &str| status["spool"][key].as_u64().unwrap_or(0);
+        Ok((number("messages_committed"), number("commits")))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A measurement has nothing to finish.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn configuration(setup: &Setup) -> String {
+    let mut text = String::from("hostname = \"bench.localhost\"\n");
+    if setup.recipients > 0 {
+        let names: Vec<String> = (1..setup.recipients).map(|n| format!("\"user{n}\"")).collect();
+        text.push_str(&format!("[recipients]\n\"localhost\" = {{ list = [\"ann\", {}] }}\n", names.join(", ")));
+    }
+    text
+}
+
+fn scratch_dir() -> Result<PathBuf, Failure> {
+    for n in 0..1000 {
+        let dir = std::env::temp_dir().join(format!("postern-bench-{}-{n}", std::process::id()));
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Failure::io(Code::CannotCreate, dir.display(), &error)),
+        }
+    }
+    Err(Failure::new(Code::CannotCreate, "no room for another temporary directory"))
+}
+
+/// Where it runs.
+pub(super) const CORE: usize = 0;

@@ -1,0 +1,36 @@
+//! The commands that speak to a running server, and those that only print.
+
+pub(crate) mod check;
+mod man;
+mod modes;
+mod queue;
+mod status;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+pub(crate) use man::{completions, man};
+pub(crate) use modes::{drain, set_mode, switch_buffer};
+pub(crate) use queue::queue;
+pub(crate) use status::status;
+
+use crate::args::ServerArgs;
+use crate::config::data_dir;
+use crate::control::client::Client;
+use crate::exit::{Code, Failure};
+
+/// Connects to the server that the flags name.
+fn connect(server: &ServerArgs) -> Result<Client, Failure> {
+    let data: PathBuf = data_dir(server.data.as_deref(), server.config.as_deref())?;
+    Client::connect(&data)
+}
+
+/// Prints; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::io(Code::Io, "standard output", &error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,65 @@
+//! `mode`, `buffer` and `drain`.
+
+use serde_json::Value;
+
+use super::{connect, print};
+use crate::args::{ModeWord, ServerArgs, Switch};
+use crate::control::Ask;
+use crate::exit::{Code, Failure};
+
+/// `postern mode [WORD] [DOMAIN]`.
+pub(crate) fn set_mode(word: Option<ModeWord>, domain: Option<String>, server: &ServerArgs) -> Result<(), Failure> {
+    let mut client = connect(server)?;
+    let modes = match word {
+        Some(word) => client.ask(Ask::SetMode { domain, mode: word.command() })?,
+        None => client.ask(Ask::Status)?["modes"].take(),
+    };
+    print(&shown(&modes))
+}
+
+/// `postern buffer on|off [DOMAIN]`.
+pub(crate) fn switch_buffer(switch: Switch, domain: Option<String>, server: &ServerArgs) -> Result<(), Failure> {
+    let word = match switch {
+        Switch::On => ModeWord::Hold,
+        Switch::Off => ModeWord::Auto,
+    };
+    set_mode(Some(word), domain, server)
+}
+
+/// `postern drain [DOMAIN] [--rate N]`.
+pub(crate) fn drain(domain: Option<String>, rate: Option<u32>, server: &ServerArgs) -> Result<(), Failure> {
+    if let Some(domain) = domain.as_deref().filter(|domain| !postern_proto::address::is_domain_or_literal(domain)) {
+        return Err(Failure::new(Code::Usage, format!("\"{domain}\" is not a domain")));
+    }
+    let answer = connect(server)?.ask(Ask::Drain { domain: domain.clone(), rate })?;
+    let count = answer["released"].as_u64().unwrap_or(0);
+    let of = domain.map_or_else(String::new, |domain| format!(" of {domain}"));
+    let at = rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
+    print(&format!("{count} messages{of} may leave{at}; `postern status` shows them go\n"))
+}
+
+/// The modes as lines.
+pub(super) fn shown(modes: &Value) -> String {
+    let mut out = format!("all domains: {}\n", one(modes));
+    for (domain, mode) in modes["domains"].as_object().into_iter().flatten() {
+        out.push_str(&format!("{domain}: {}\n", one(mode)));
+    }
+    out
+}
+
+fn one(mode: &Value) -> String {
+    let name = mode["mode"].as_str().unwrap_or("unknown");
+    if mode["auto"] == true { format!("auto ({name})") } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn auto_says_what_it_means() {
+        let modes =
+            json!({ "mode": "through", "auto": true, "domains": { "a.example": { "mode": "hold", "auto": false } } });
+        assert_eq!(super::shown(&modes), "all domains: auto (through)\na.example: hold\n");
+    }
+}

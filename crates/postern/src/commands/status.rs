@@ -1,0 +1,167 @@
+//! `status`: the server's snapshot as a table, what needs the operator first and loudly.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{connect, modes, print};
+use crate::args::ServerArgs;
+use crate::config::values::Size;
+use crate::control::Ask;
+use crate::exit::Failure;
+
+/// `postern status [--json]`.
+pub(crate) fn status(json: bool, server: &ServerArgs) -> Result<(), Failure> {
+    let status = connect(server)?.ask(Ask::Status)?;
+    let text = if json { format!("{status}\n") } else { table(&status) };
+    print(&text)
+}
+
+fn table(status: &Value) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_alarms(&mut out, status).and_then(|()| write_table(&mut out, status));
+    out
+}
+
+/// What is wrong and wants a person.
+fn write_alarms(out: &mut String, status: &Value) -> std::fmt::Result {
+    let spool = &status["spool"];
+    if let Some(dead) = spool["dead"].as_u64().filter(|dead| *dead > 0) {
+        writeln!(out, "!!! {dead} DEAD LETTERS: accepted, failed for good, and no sender that may be told.")?;
+        writeln!(out, "!!! Look: postern queue ls --dead    Then: postern queue retry ID, or postern queue delete ID")?;
+    }
+    if let Some(failed) = spool["failed"].as_str() {
+        writeln!(out, "!!! THE SPOOL'S DISK FAILED: {failed}")?;
+        writeln!(
+            out,
+            "!!! Nothing new is accepted. What was answered 250 before is kept. Repair the disk, then restart."
+        )?;
+    }
+    if spool["refusing"] == true {
+        let free = Size(spool["free_bytes"].as_u64().unwrap_or(0));
+        writeln!(out, "!!! THE DISK IS NEARLY FULL ({free} free): senders are told 452 and try again later.")?;
+    }
+    if let Some(damaged) = spool["damaged"].as_u64().filter(|damaged| *damaged > 0) {
+        writeln!(out, "!!! {damaged} items could not be read back and are held.")?;
+    }
+    if out.is_empty() { Ok(()) } else { writeln!(out) }
+}
+
+fn write_table(out: &mut String, status: &Value) -> std::fmt::Result {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let up = Duration::from_secs(number(&status["uptime_seconds"]));
+    writeln!(out, "postern {}, pid {}, up {}", word(&status["version"]), status["pid"], age(up))?;
+    let listeners = &status["listeners"];
+    writeln!(out, "listening    smtp {}, relay {}", addresses(&listeners["smtp"]), addresses(&listeners["relay"]))?;
+    for (name, door) in status["doors"].as_object().into_iter().flatten() {
+        writeln!(
+            out,
+            "{name:<12} {} connections open, {} so far; {} messages queued, {} delivered, {} refused; {} turned away, {} timeouts",
+            number(&door["open"]),
+            number(&door["accepted"]),
+            number(&door["queued"]),
+            number(&door["delivered"]),
+            number(&door["refused"]),
+            number(&door["turned_away"]),
+            number(&door["timeouts"]),
+        )?;
+    }
+    for (line, head) in
+        modes::shown(&status["modes"]).lines().zip(std::iter::once("modes").chain(std::iter::repeat("")))
+    {
+        writeln!(out, "{head:<12} {line}")?;
+    }
+    let spool = &status["spool"];
+    writeln!(
+        out,
+        "spool        {} messages, {} ({} held, {} dead, {} on their way), {} free",
+        number(&spool["items"]),
+        Size(number(&spool["bytes"])),
+        number(&spool["held"]),
+        number(&spool["dead"]),
+        number(&spool["leaving"]),
+        Size(number(&spool["free_bytes"])),
+    )?;
+    writeln!(
+        out,
+        "             {} made durable in {} commits, {} messages per commit",
+        number(&spool["messages_committed"]),
+        number(&spool["commits"]),
+        spool["messages_per_commit"],
+    )?;
+    write_drain(out, &status["drain"])
+}
+
+fn write_drain(out: &mut String, drain: &Value) -> std::fmt::Result {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    writeln!(
+        out,
+        "drain        {} delivered, {} deferred, {} refused, {} reports; {} under way",
+        number(&drain["delivered"]),
+        number(&drain["deferred"]),
+        number(&drain["refused"]),
+        number(&drain["reports"]),
+        number(&drain["running"]),
+    )?;
+    for destination in drain["destinations"].as_array().into_iter().flatten() {
+        let name = word(&destination["name"]);
+        let retry = destination["retry_in_ms"].as_u64().map(Duration::from_millis);
+        let retry = retry.map_or_else(String::new, |wait| format!(", next try in {}", age(wait)));
+        writeln!(
+            out,
+            "  {name}: {}{retry}, {} delivered",
+            word(&destination["state"]),
+            number(&destination["delivered"])
+        )?;
+        if let Some(error) = destination["last_error"].as_str() {
+            writeln!(out, "    last error: {error}")?;
+        }
+    }
+    Ok(())
+}
+
+fn addresses(value: &Value) -> String {
+    let all: Vec<&str> = value.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if all.is_empty() { "off".to_owned() } else { all.join(", ") }
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+/// A span of time in its two largest units.
+pub(super) fn age(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn dead_letters_a_failed_disk_and_a_full_one_come_first_and_loudly() {
+        let status = json!({ "spool": { "dead": 2, "failed": "I/O error", "refusing": true, "free_bytes": 1048576 } });
+        let table = table(&status);
+        assert!(table.starts_with("!!! 2 DEAD LETTERS"), "{table}");
+        assert!(table.contains("!!! THE SPOOL'S DISK FAILED: I/O error"), "{table}");
+        assert!(table.contains("NEARLY FULL (1.0 MiB free)"), "{table}");
+        assert!(!super::table(&json!({})).contains("!!!"));
+    }
+
+    #[test]
+    fn a_span_is_shown_in_its_two_largest_units() {
+        assert_eq!(age(Duration::from_secs(59)), "59s");
+        assert_eq!(age(Duration::from_secs(3_725)), "1h2m");
+        assert_eq!(age(Duration::from_secs(90_000)), "1d1h");
+    }
+}

@@ -1,0 +1,276 @@
+//! The configuration that a run uses: file, then flags, then what follows from both.
+//!
+//! Lower crates never see it: `serve` turns it into their option structs. Reading it has no effect
+//! but reading files.
+
+pub(crate) mod definition;
+pub(crate) mod parse;
+pub(crate) mod sample;
+pub(crate) mod settings;
+pub(crate) mod values;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use postern_drain::Route;
+use postern_net::client::ClientAddress;
+use postern_proto::mode::Mode;
+
+use crate::args::ServeArgs;
+use crate::exit::{Code, Failure};
+pub(crate) use parse::Fault;
+use parse::Source;
+use settings::Settings;
+use values::{ClientAddressSetting, RecipientsSetting};
+
+/// What runs.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Every setting, with the flags applied.
+    pub(crate) settings: Settings,
+    /// Our name.
+    pub(crate) hostname: String,
+    /// Our domains, lower case, and their recipients.
+    pub(crate) recipients: BTreeMap<String, RecipientsSetting>,
+    /// Where mail goes that no domain sends elsewhere.
+    pub(crate) deliver: Route,
+    /// Where mail of single domains goes.
+    pub(crate) deliver_by_domain: BTreeMap<String, Route>,
+    /// Modes of single domains when no command is in force.
+    pub(crate) mode_by_domain: BTreeMap<String, Mode>,
+    /// Where mail from the relay listener goes.
+    pub(crate) relay_next_hop: Option<Route>,
+}
+
+impl Config {
+    /// Reads `flags.config` when there is one, applies the flags, and checks what can be checked
+    /// without looking around.
+    ///
+    /// # Errors
+    /// `Code::Config` with place and cure; `Code::Io` when the file cannot be read.
+    pub(crate) fn load(flags: &ServeArgs) -> Result<Self, Failure> {
+        let (mut settings, source) = match &flags.config {
+            Some(file) => parse::parse(&file.display().to_string(), &read(file)?)?,
+            None => (Settings::default(), Source::default()),
+        };
+        apply_flags(&mut settings, flags);
+        Self::resolve(flags, settings, &source)
+    }
+
+    fn resolve(flags: &ServeArgs, settings: Settings, source: &Source) -> Result<Self, Failure> {
+        let recipients = domains(flags, &settings, source)?;
+        let hostname = match &settings.general.hostname {
+            Some(name) if postern_proto::address::is_domain_or_literal(name) => name.clone(),
+            Some(name) => {
+                let cure = "write a host name such as \"mail.example.com\"";
+                return Err(Box::new(source.fault("hostname", format!("\"{name}\" is not a host name"), cure)).into());
+            }
+            None => system_hostname(),
+        };
+        let default_route = Route::Maildir(settings.general.data.join("mail"));
+        let deliver = match (&flags.deliver, &settings.general.deliver) {
+            (Some(text), _) => route(&settings, text).map_err(|what| usage("--deliver", &what))?,
+            (None, Some(text)) => route(&settings, text).map_err(|what| source_fault(source, "deliver", &what))?,
+            (None, None) => default_route,
+        };
+        let mut deliver_by_domain = BTreeMap::new();
+        let mut mode_by_domain = BTreeMap::new();
+        for (domain, setting) in &settings.domain {
+            let lower = domain.to_lowercase();
+            if let Some(text) = &setting.deliver {
+                let path = dotted("domain", domain) + ".deliver";
+                let route = route(&settings, text).map_err(|what| source_fault(source, &path, &what))?;
+                deliver_by_domain.insert(lower.clone(), route);
+            }
+            if let Some(mode) = setting.mode {
+                mode_by_domain.insert(lower, mode);
+            }
+        }
+        let relay_next_hop = match &settings.relay.next_hop {
+            Some(text) => Some(relay_route(text).map_err(|what| source_fault(source, "relay.next_hop", &what))?),
+            None => None,
+        };
+        let config =
+            Self { settings, hostname, recipients, deliver, deliver_by_domain, mode_by_domain, relay_next_hop };
+        config.validate(source)?;
+        Ok(config)
+    }
+
+    fn validate(&self, source: &Source) -> Result<(), Failure> {
+        let fault = |path: &str, what: String, cure: &str| Err(Box::new(source.fault(path, what, cure)).into());
+        let settings = &self.settings;
+        if let Some(relay) = settings.relay.listen.filter(|relay| !relay.ip().is_loopback()) {
+            let cure = "whoever reaches the relay listener may send anywhere: use 127.0.0.1 or [::1]";
+            return fault("relay.listen", format!("{relay} is not loopback"), cure);
+        }
+        if settings.tls.cert.is_some() != settings.tls.key.is_some() {
+            let (there, missing) = if settings.tls.cert.is_some() { ("cert", "key") } else { ("key", "cert") };
+            let cure = format!("add tls.{missing}, or leave both out for a self-signed certificate");
+            return fault(&format!("tls.{there}"), format!("tls.{missing} is missing beside it"), &cure);
+        }
+        if settings.spool.free_low.0 > settings.spool.free_high.0 {
+            let what = format!("{} is more than free_high = {}", settings.spool.free_low, settings.spool.free_high);
+            return fault("spool.free_low", what, "refusing starts at the low mark and ends at the high one");
+        }
+        if settings.general.detail.chars().count() > 1 {
+            let cure = "one character such as \"+\", or \"\" for none";
+            return fault("detail", format!("\"{}\" is more than one character", settings.general.detail), cure);
+        }
+        if settings.smtp.listen.is_empty() && settings.relay.listen.is_none() {
+            return fault("smtp.listen", "nothing to listen on".into(), "give smtp.listen or relay.listen an address");
+        }
+        if settings.smtp.recipients_max < RECIPIENTS_MAX_MIN {
+            let what = format!("{} is under 100", settings.smtp.recipients_max);
+            return fault("smtp.recipients_max", what, "RFC 5321 section 4.5.3.1.8 requires at least 100");
+        }
+        let callouts = self.recipients.iter().filter(|(_, setting)| **setting == RecipientsSetting::Callout);
+        for (domain, _) in callouts {
+            let route = self.route_of(domain);
+            if !matches!(route, Route::Lmtp(_) | Route::Smtp { .. }) {
+                let what = format!("callout = true, but there is nobody to ask: its mail goes to {route}");
+                let cure = "let `deliver` name an lmtp: or smtp: target, or give the recipients as list, file or dir";
+                return fault(&dotted("recipients", domain), what, cure);
+            }
+        }
+        if settings.run_as.group.is_some() && settings.run_as.user.is_none() {
+            return fault("run_as.group", "a group without a user".into(), "add run_as.user");
+        }
+        Ok(())
+    }
+
+    /// The mode of `domain` when no command is in force.
+    pub(crate) fn mode_of(&self, domain: &str) -> Mode {
+        self.mode_by_domain.get(domain).copied().unwrap_or(self.settings.general.mode)
+    }
+
+    /// Where mail for `domain` goes.
+    pub(crate) fn route_of(&self, domain: &str) -> &Route {
+        self.deliver_by_domain.get(domain).unwrap_or(&self.deliver)
+    }
+
+    /// The separator of details.
+    pub(crate) fn detail(&self) -> Option<char> {
+        self.settings.general.detail.chars().next()
+    }
+
+    /// Every route with the key that names it.
+    pub(crate) fn routes(&self) -> Vec<(String, &Route)> {
+        let mut routes = vec![("deliver".to_owned(), &self.deliver)];
+        routes.extend(self.deliver_by_domain.iter().map(|(d, route)| (dotted("domain", d) + ".deliver", route)));
+        routes.extend(self.relay_next_hop.iter().map(|route| ("relay.next_hop".to_owned(), route)));
+        routes
+    }
+}
+
+/// The data directory of a server that was started with these flags.
+pub(crate) fn data_dir(data: Option<&Path>, config: Option<&Path>) -> Result<PathBuf, Failure> {
+    let flags =
+        ServeArgs { config: config.map(Path::to_path_buf), data: data.map(Path::to_path_buf), ..Default::default() };
+    match (data, config) {
+        (Some(data), _) => Ok(data.to_path_buf()),
+        (None, None) => Ok(Settings::default().general.data),
+        (None, Some(_)) => Ok(Config::load(&flags)?.settings.general.data),
+    }
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let bytes = std::fs::read(file).map_err(|error| {
+        let cure = "`postern check --print-sample` prints a file to start from";
+        Failure::io(Code::Config, file.display(), &error).cure(cure)
+    })?;
+    String::from_utf8(bytes).map_err(|_| Failure::new(Code::Config, format!("{}: not UTF-8 text", file.display())))
+}
+
+fn apply_flags(settings: &mut Settings, flags: &ServeArgs) {
+    if let Some(data) = &flags.data {
+        settings.general.data.clone_from(data);
+    }
+    if let Some(addr) = flags.smtp {
+        settings.smtp.listen = vec![addr];
+    }
+    settings.door.listen = flags.door.or(settings.door.listen);
+    settings.admin.listen = flags.admin.or(settings.admin.listen);
+    settings.relay.listen = flags.relay.or(settings.relay.listen);
+    settings.general.mode = flags.mode.unwrap_or(settings.general.mode);
+    settings.spool.flush_delay_ms = flags.flush_delay_ms.unwrap_or(settings.spool.flush_delay_ms);
+}
+
+/// Flags name domains with any recipient; the file may say more about them.
+fn domains(
+    flags: &ServeArgs,
+    settings: &Settings,
+    source: &Source,
+) -> Result<BTreeMap<String, RecipientsSetting>, Failure> {
+    let mut file = BTreeMap::new();
+    for (domain, setting) in settings.recipients.iter().flatten() {
+        if !postern_proto::address::is_domain_or_literal(domain) {
+            let path = dotted("recipients", domain);
+            let fault = source.fault(&path, "not a domain", "write \"example.com\" = …");
+            return Err(Box::new(fault).into());
+        }
+        file.insert(domain.to_lowercase(), setting.clone());
+    }
+    if flags.domains.is_empty() {
+        let by_default = || DEFAULT_DOMAINS.map(|domain| (domain.to_owned(), RecipientsSetting::Any)).into();
+        return Ok(if settings.recipients.is_some() { file } else { by_default() });
+    }
+    let mut domains = BTreeMap::new();
+    for domain in &flags.domains {
+        if !postern_proto::address::is_domain_or_literal(domain) {
+            return Err(usage("--domain", &format!("\"{domain}\" is not a domain")));
+        }
+        let domain = domain.to_lowercase();
+        let setting = file.remove(&domain).unwrap_or(RecipientsSetting::Any);
+        domains.insert(domain, setting);
+    }
+    Ok(domains)
+}
+
+/// A target of `deliver`, with the way to tell an SMTP next hop who the client was.
+fn route(settings: &Settings, text: &str) -> Result<Route, String> {
+    let mut parsed = Route::parse(text).map_err(|error| error.to_string())?;
+    if let Route::Smtp { client_address, trust_loopback, .. } = &mut parsed {
+        *client_address = match settings.general.client_address {
+            ClientAddressSetting::None => ClientAddress::None,
+            ClientAddressSetting::Xclient => ClientAddress::Xclient,
+            ClientAddressSetting::Proxy => ClientAddress::ProxyV2,
+        };
+        *trust_loopback = settings.general.trust_loopback;
+    }
+    Ok(parsed)
+}
+
+/// Mail of our own MTA: its next hop is to see us, not the loopback address it came from.
+fn relay_route(text: &str) -> Result<Route, String> {
+    let mut parsed = Route::parse(text).map_err(|error| error.to_string())?;
+    if let Route::Smtp { client_address, trust_loopback, .. } = &mut parsed {
+        *client_address = ClientAddress::None;
+        *trust_loopback = true;
+    }
+    Ok(parsed)
+}
+
+fn source_fault(source: &Source, path: &str, what: &str) -> Failure {
+    Box::new(source.fault(path, what, ROUTE_CURE)).into()
+}
+
+fn usage(flag: &str, what: &str) -> Failure {
+    let cure = if flag == "--deliver" { ROUTE_CURE } else { "for example: --domain example.org" };
+    Failure::new(Code::Usage, format!("{flag}: {what}")).cure(cure)
+}
+
+fn dotted(prefix: &str, key: &str) -> String {
+    if key.contains('.') { format!("{prefix}.\"{key}\"") } else { format!("{prefix}.{key}") }
+}
+
+fn system_hostname() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    if postern_proto::address::is_domain_or_literal(&name) { name } else { "localhost".to_owned() }
+}
+
+const DEFAULT_DOMAINS: [&str; 2] = ["localhost", "example.com"];
+const RECIPIENTS_MAX_MIN: usize = 100;
+const ROUTE_CURE: &str = "write maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT or none";
+
+#[cfg(test)]
+mod tests;

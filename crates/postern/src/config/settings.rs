@@ -1,0 +1,263 @@
+//! Every setting: the one definition from which the parser, `etc/postern.toml`, the help of the
+//! flags and the manual are made. It decides nothing; `config::Config` is what the program uses.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use postern_proto::mode::Mode;
+
+use super::definition::{Section, section};
+use super::values::{ClientAddressSetting, LogFormat, LogLevel, RecipientsSetting, Size, Span};
+
+section! {
+    /// Postern: a mail front door that keeps real mail moving through a spam flood.
+    /// Every key is optional; what stands here behind `#` is its default or an example.
+    General, "", {
+        /// Our name in the greeting, in EHLO and in Received fields; by default this machine's.
+        hostname: Option<String> = example "\"mail.example.com\"";
+        /// Directory for everything that must survive: spool, modes, certificate, control socket.
+        /// A relative path starts where the server is started.
+        data: PathBuf = default "\"postern-data\"";
+        /// The mode of every domain that no command has set: through, collect or hold.
+        /// through: answered when the next hop has taken or refused the message.
+        /// collect: answered when it is safe on disk; it leaves later. hold: leaves only by `drain`.
+        mode: Mode = default "\"through\"";
+        /// Where mail goes: maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT or none.
+        /// By default into a Maildir per recipient under DATA/mail. none keeps everything in the
+        /// spool; a later start with another target delivers it.
+        deliver: Option<String> = example "\"lmtp:/run/dovecot/lmtp\"";
+        /// How an SMTP next hop learns who the client was: xclient, proxy or none.
+        client_address: ClientAddressSetting = default "\"xclient\"";
+        /// Accept an SMTP next hop that would see every message come from this machine.
+        /// It would then skip its SPF checks and sign forged mail as your own.
+        trust_loopback: bool = default "false";
+        /// What parts a detail from a name: mail for ann+lists is for ann. Empty: nothing does.
+        detail: String = default "\"+\"";
+        /// Threads that serve connections; 0 is one per core.
+        threads: usize = default "0";
+    }
+}
+
+section! {
+    /// The public door: mail from the world.
+    Smtp, "smtp", {
+        /// Addresses of the public door. Port 25 needs CAP_NET_BIND_SERVICE, socket activation or [run_as].
+        listen: Vec<SocketAddr> = default "[\"127.0.0.1:2525\"]";
+        /// Largest message, as announced by SIZE. Larger ones get 552.
+        size_max: Size = default "\"25 MiB\"";
+        /// Recipients of one message; RFC 5321 4.5.3.1.8 asks for 100. More get 452 and come as another message.
+        recipients_max: usize = default "100";
+        /// Connections at once, over all threads. Costs about 4 KiB each when idle; more get 421.
+        connections_max: usize = default "19000";
+        /// Networks whose connections begin with a PROXY header (v1 or v2): load balancers.
+        proxy_from: Vec<IpNet> = default "[]";
+        /// Networks that may use XCLIENT to tell the real client.
+        xclient_from: Vec<IpNet> = default "[]";
+        /// How long an answer at the outcome may take; then the message is made durable and answered at the receipt.
+        outcome_timeout: Span = default "\"30s\"";
+        /// Silence after which a client is sent away (RFC 5321 4.5.3.2.7 asks for five minutes).
+        command_timeout: Span = default "\"5m\"";
+    }
+}
+
+section! {
+    /// The postern: the authenticated door. The address is accepted; this release prints door=off.
+    Door, "door", {
+        /// UDP address of the postern.
+        listen: Option<SocketAddr> = example "\"127.0.0.1:2526\"";
+    }
+}
+
+section! {
+    /// The read-only admin page. The address is accepted; this release prints admin=off.
+    Admin, "admin", {
+        /// HTTP address of the admin page, on loopback.
+        listen: Option<SocketAddr> = example "\"127.0.0.1:8025\"";
+    }
+}
+
+section! {
+    /// STARTTLS. Without these a self-signed certificate is made in DATA/tls at the first start.
+    Tls, "tls", {
+        /// Certificate chain, PEM. Read again on SIGHUP.
+        cert: Option<PathBuf> = example "\"/etc/postern/fullchain.pem\"";
+        /// Its private key, PEM.
+        key: Option<PathBuf> = example "\"/etc/postern/privkey.pem\"";
+    }
+}
+
+section! {
+    /// The relay listener: the mail of this machine's own MTA, on its way out.
+    Relay, "relay", {
+        /// Address of the relay listener; loopback only, because whoever reaches it may send anywhere.
+        listen: Option<SocketAddr> = example "\"127.0.0.1:2587\"";
+        /// Where its mail goes: smtp:HOST:PORT, or any other target of `deliver`.
+        next_hop: Option<String> = example "\"smtp:smarthost.example.net:25\"";
+    }
+}
+
+section! {
+    /// What leaves.
+    Drain, "drain", {
+        /// Deliveries at once to one destination.
+        concurrency: usize = default "20";
+        /// Pause before the second attempt of a message; each further one doubles, with jitter.
+        retry_first: Span = default "\"1m\"";
+        /// Longest pause between two attempts of one message.
+        retry_max: Span = default "\"4h\"";
+        /// How long attempts go on before the message has failed for good.
+        expiry: Span = default "\"5d\"";
+        /// Mailboxes that a Maildir target may hold; mail for one more new name is deferred with 452.
+        mailboxes_max: usize = default "10000";
+    }
+}
+
+section! {
+    /// The durable buffer in DATA/spool.
+    Spool, "spool", {
+        /// One file of the log. Changes hold for new files.
+        segment_bytes: Size = default "\"16 MiB\"";
+        /// Messages in the spool; beyond that new ones get 452. Costs about 300 octets of memory each.
+        items_max: usize = default "1000000";
+        /// Octets in the spool; beyond that new messages get 452.
+        bytes_max: Size = default "\"64 GiB\"";
+        /// Memory for messages that wait for their outcome; beyond that they are made durable at once.
+        tentative_bytes_max: Size = default "\"64 MiB\"";
+        /// Free space under which new messages get 452 …
+        free_low: Size = default "\"256 MiB\"";
+        /// … until there is this much again.
+        free_high: Size = default "\"512 MiB\"";
+        /// Milliseconds added to each flush, for measurements only.
+        flush_delay_ms: u64 = hidden "0";
+    }
+}
+
+section! {
+    /// Log lines, to standard error.
+    Log, "log", {
+        /// text or json.
+        format: LogFormat = default "\"text\"";
+        /// error, warn, info, debug or trace.
+        level: LogLevel = default "\"info\"";
+    }
+}
+
+section! {
+    /// Give up root after all addresses are open. Not needed under systemd or with CAP_NET_BIND_SERVICE.
+    RunAs, "run_as", {
+        /// User, by name or number.
+        user: Option<String> = example "\"postern\"";
+        /// Group, by name or number; by default the user's.
+        group: Option<String> = example "\"postern\"";
+    }
+}
+
+section! {
+    /// Look-ups made by `check`.
+    Dns, "dns", {
+        /// The resolver to ask; by default the system's.
+        resolver: Option<SocketAddr> = example "\"127.0.0.1:53\"";
+    }
+}
+
+section! {
+    /// What differs for one domain; write one table per domain.
+    Domain, "domain.\"example.org\"", {
+        /// Its mode when no command has set one.
+        mode: Option<Mode> = example "\"collect\"";
+        /// Where its mail goes.
+        deliver: Option<String> = example "\"smtp:10.0.0.7:25\"";
+    }
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// Keys before the first table.
+    pub(crate) general: General,
+    /// `[smtp]`
+    pub(crate) smtp: Smtp,
+    /// `[door]`
+    pub(crate) door: Door,
+    /// `[admin]`
+    pub(crate) admin: Admin,
+    /// `[tls]`
+    pub(crate) tls: Tls,
+    /// `[relay]`
+    pub(crate) relay: Relay,
+    /// `[recipients]`
+    pub(crate) recipients: Option<BTreeMap<String, RecipientsSetting>>,
+    /// `[domain."…"]`
+    pub(crate) domain: BTreeMap<String, Domain>,
+    /// `[drain]`
+    pub(crate) drain: Drain,
+    /// `[spool]`
+    pub(crate) spool: Spool,
+    /// `[log]`
+    pub(crate) log: Log,
+    /// `[run_as]`
+    pub(crate) run_as: RunAs,
+    /// `[dns]`
+    pub(crate) dns: Dns,
+}
+
+/// `[recipients]` has domains for keys; this is what the sample says about it.
+const RECIPIENTS: Section = Section {
+    name: "recipients",
+    about: &[
+        " Domains that are ours, and which recipients exist there; others get 550 5.1.1 at RCPT.",
+        " \"any\", { list = [\"ann\"] }, { file = \"…\" } (one name or address a line), { dir = \"…\" } (one",
+        " entry per name, like /home) or { callout = true } (the next hop is asked). Files and directories",
+        " are read again when they change. Without this table: localhost and example.com, any recipient.",
+    ],
+    keys: &[
+        super::definition::Key {
+            name: "\"example.com\"",
+            about: &[" Domain = its recipients."],
+            value: "{ list = [\"ann\", \"bob\"] }",
+            is_default: false,
+            hidden: false,
+        },
+        super::definition::Key {
+            name: "\"example.net\"",
+            about: &[],
+            value: "{ dir = \"/home\" }",
+            is_default: false,
+            hidden: false,
+        },
+        super::definition::Key {
+            name: "\"example.org\"",
+            about: &[],
+            value: "{ callout = true }",
+            is_default: false,
+            hidden: false,
+        },
+    ],
+};
+
+/// All tables in the order of the sample file.
+pub(crate) const SECTIONS: [Section; 13] = [
+    General::SECTION,
+    Smtp::SECTION,
+    RECIPIENTS,
+    Domain::SECTION,
+    Tls::SECTION,
+    Relay::SECTION,
+    Drain::SECTION,
+    Spool::SECTION,
+    Log::SECTION,
+    RunAs::SECTION,
+    Dns::SECTION,
+    Door::SECTION,
+    Admin::SECTION,
+];
+
+/// The definition of `key` in table `section`.
+pub(crate) fn key(section: &str, key: &str) -> Option<&'static super::definition::Key> {
+    SECTIONS
+        .iter()
+        .find(|known| known.name == section || (section.starts_with("domain.") && known.name.starts_with("domain.")))
+        .and_then(|known| known.keys.iter().find(|known| known.name == key))
+}

@@ -1,0 +1,79 @@
+//! What a file and flags make together.
+
+use super::*;
+
+fn load(text: &str, flags: ServeArgs) -> Result<Config, Failure> {
+    let (mut settings, source) = parse::parse("postern.toml", text)?;
+    apply_flags(&mut settings, &flags);
+    Config::resolve(&flags, settings, &source)
+}
+
+fn check_refused(text: &str, flags: ServeArgs, code: Code, expected: &[&str]) {
+    let failure = load(text, flags).expect_err(text);
+    assert_eq!(failure.code, code, "{failure}");
+    for part in expected {
+        assert!(failure.to_string().contains(part), "{failure}\nlacks {part}");
+    }
+}
+
+#[test]
+fn without_a_file_mail_for_localhost_and_example_com_goes_to_maildirs() {
+    let config = load("", ServeArgs::default()).expect("default");
+    assert_eq!(config.recipients.keys().collect::<Vec<_>>(), ["example.com", "localhost"]);
+    assert_eq!(config.deliver, Route::Maildir("postern-data/mail".into()));
+    assert_eq!(config.settings.smtp.listen, ["127.0.0.1:2525".parse().expect("address")]);
+    assert_eq!(config.mode_of("example.com"), Mode::Through);
+}
+
+#[test]
+fn a_flag_beats_the_file() {
+    let flags = ServeArgs {
+        data: Some("d".into()),
+        domains: vec!["Other.Example".into()],
+        mode: Some(Mode::Hold),
+        deliver: Some("none".into()),
+        smtp: Some("127.0.0.1:0".parse().expect("address")),
+        ..Default::default()
+    };
+    let text = "data = \"x\"\nmode = \"collect\"\ndeliver = \"lmtp:/run/l\"\n[recipients]\n\"a.example\" = \"any\"\n";
+    let config = load(text, flags).expect("valid");
+    assert_eq!(config.settings.general.data, Path::new("d"));
+    assert_eq!(config.recipients.keys().collect::<Vec<_>>(), ["other.example"]);
+    assert_eq!(config.mode_of("other.example"), Mode::Hold);
+    assert_eq!(config.deliver, Route::None);
+    assert_eq!(config.settings.smtp.listen.len(), 1);
+}
+
+#[test]
+fn a_domain_may_have_a_mode_and_a_target_of_its_own() {
+    let text = "[domain.\"A.example\"]\nmode = \"collect\"\ndeliver = \"none\"\n";
+    let config = load(text, ServeArgs::default()).expect("valid");
+    assert_eq!(config.mode_of("a.example"), Mode::Collect);
+    assert_eq!(config.deliver_by_domain["a.example"], Route::None);
+}
+
+#[test]
+fn what_contradicts_itself_is_refused_with_its_place_and_a_cure() {
+    let plain = ServeArgs::default;
+    check_refused("[relay]\nlisten = \"0.0.0.0:25\"\n", plain(), Code::Config, &["2:10", "relay.listen", "loopback"]);
+    check_refused("[tls]\ncert = \"/c\"\n", plain(), Code::Config, &["2:8", "tls.cert", "add tls.key"]);
+    check_refused("deliver = \"pigeon:x\"\n", plain(), Code::Config, &["1:11", "deliver", "maildir:DIR"]);
+    check_refused("[spool]\nfree_low = \"2 GiB\"\n", plain(), Code::Config, &["2:12", "free_high"]);
+    check_refused("detail = \"+-\"\n", plain(), Code::Config, &["one character"]);
+    check_refused("[smtp]\nrecipients_max = 5\n", plain(), Code::Config, &["100"]);
+    check_refused("[smtp]\nlisten = []\n", plain(), Code::Config, &["nothing to listen on"]);
+    check_refused("hostname = \"a b\"\n", plain(), Code::Config, &["hostname", "a b"]);
+    check_refused("[recipients]\n\"a b\" = \"any\"\n", plain(), Code::Config, &["recipients", "not a domain"]);
+    let flags = ServeArgs { deliver: Some("pigeon:x".into()), ..Default::default() };
+    check_refused("", flags, Code::Usage, &["--deliver", "maildir:DIR"]);
+    let flags = ServeArgs { relay: Some("192.0.2.1:25".parse().expect("address")), ..Default::default() };
+    check_refused("", flags, Code::Config, &["192.0.2.1:25 is not loopback"]);
+}
+
+#[test]
+fn a_callout_needs_a_next_hop_that_can_be_asked() {
+    let text = "[recipients]\n\"a.example\" = { callout = true }\n";
+    check_refused(text, ServeArgs::default(), Code::Config, &["2:", "nobody to ask", "lmtp:"]);
+    let asked = format!("deliver = \"lmtp:/run/l\"\n{text}");
+    assert!(load(&asked, ServeArgs::default()).is_ok());
+}

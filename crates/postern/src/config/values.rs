@@ -1,0 +1,210 @@
+//! The kinds of values that settings have beyond TOML's own: sizes, spans of time, routes' words,
+//! and the recipients of a domain. Each says in its error what would have been right.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+
+/// A number of octets: `1048576` or `"1 MiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+/// A span of time: `"250ms"`, `"30s"`, `"5m"`, `"4h"`, `"5d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+/// Which recipients of a domain exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RecipientsSetting {
+    /// `"any"`: every local part.
+    Any,
+    /// `{ list = ["ann", "bob"] }`
+    List(Vec<String>),
+    /// `{ file = "…" }`: one name or address a line.
+    File(PathBuf),
+    /// `{ dir = "…" }`: one entry per name, like a Maildir root or /home.
+    Dir(PathBuf),
+    /// `{ callout = true }`: the next hop is asked.
+    Callout,
+}
+
+/// How the next hop learns the client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientAddressSetting {
+    /// Not at all: it sees us as the client.
+    None,
+    /// XCLIENT, Postfix's extension.
+    Xclient,
+    /// A PROXY protocol header, version 2.
+    Proxy,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// From which severity on lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    /// Only what needs the operator.
+    Error,
+    /// And what he should know.
+    Warn,
+    /// And each message.
+    Info,
+    /// And each connection.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Size {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let number: u64 = text[..digits].parse().ok()?;
+        let unit: u64 = match text[digits..].trim() {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            "kB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            _ => return None,
+        };
+        number.checked_mul(unit).map(Self)
+    }
+
+    /// As `usize`, which on every machine that runs this holds a `u64`.
+    pub(crate) fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match UNITS.iter().find(|(_, unit)| self.0 >= *unit) {
+            Some((name, unit)) => {
+                let tenths = u128::from(self.0) * 10 / u128::from(*unit);
+                write!(f, "{}.{} {name}", tenths / 10, tenths % 10)
+            }
+            None => write!(f, "{} B", self.0),
+        }
+    }
+}
+
+impl Span {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit())?;
+        let number: u64 = text[..digits].parse().ok()?;
+        let millis = match text[digits..].trim() {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        number.checked_mul(millis).map(|millis| Self(Duration::from_millis(millis)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sizes;
+        impl Visitor<'_> for Sizes {
+            type Value = Size;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size, such as 65536 or \"64 KiB\" (B, KiB, MiB, GiB, TiB, kB, MB, GB)")
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Size, E> {
+                u64::try_from(number).map(Size).map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Size, E> {
+                Ok(Size(number))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                Size::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(Sizes)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Spans;
+        impl Visitor<'_> for Spans {
+            type Value = Span;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a span of time with its unit, such as \"30s\" or \"4h\" (ms, s, m, h, d)")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                Span::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(Spans)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecipientsSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RecipientsVisitor)
+    }
+}
+
+struct RecipientsVisitor;
+
+impl<'de> Visitor<'de> for RecipientsVisitor {
+    type Value = RecipientsSetting;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "\"any\", { list = [\"ann\"] }, { file = \"/etc/postern/names\" }, { dir = \"/home\" } or { callout = true }",
+        )
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<RecipientsSetting, E> {
+        if text == "any" {
+            return Ok(RecipientsSetting::Any);
+        }
+        Err(E::invalid_value(de::Unexpected::Str(text), &self))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RecipientsSetting, A::Error> {
+        const KEYS: &[&str] = &["list", "file", "dir", "callout"];
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            let setting = match key.as_str() {
+                "list" => RecipientsSetting::List(map.next_value()?),
+                "file" => RecipientsSetting::File(map.next_value()?),
+                "dir" => RecipientsSetting::Dir(map.next_value()?),
+                "callout" if map.next_value()? => RecipientsSetting::Callout,
+                "callout" => RecipientsSetting::Any,
+                unknown => return Err(de::Error::unknown_field(unknown, KEYS)),
+            };
+            if found.replace(setting).is_some() {
+                return Err(de::Error::custom("a domain has one source of recipients: list, file, dir or callout"));
+            }
+        }
+        found.ok_or_else(|| de::Error::invalid_length(0, &self))
+    }
+}
+
+#[cfg(test)]
+mod tests;

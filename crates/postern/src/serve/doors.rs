@@ -1,0 +1,163 @@
+//! From the configuration to the doors: their options, their policy, starting, counting, stopping.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use postern_doors::{CalloutCache, CalloutTarget, DoorOptions, DoorStats, Doors, Policy, Recipients};
+use postern_drain::{Carries, Route};
+use postern_net::client::Protocol;
+use postern_net::tls::{ReloadableCert, server_config};
+use postern_proto::envelope::Via;
+use postern_proto::mode::Modes;
+use postern_proto::session::{Offers, SessionLimits, SessionOptions};
+use postern_spool::Spool;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::listeners::Listeners;
+use super::names::{NameSources, Names};
+use crate::config::Config;
+use crate::config::values::RecipientsSetting;
+use crate::exit::{Code, Failure};
+
+/// What doors are made of.
+pub(super) struct Wiring<'a> {
+    pub(super) spool: Spool,
+    pub(super) listeners: Listeners,
+    pub(super) policy: Shared<Policy>,
+    pub(super) modes: Shared<Modes>,
+    pub(super) certificate: ReloadableCert,
+    pub(super) config: &'a Config,
+}
+
+/// All doors, one per address.
+pub(super) struct RunningDoors {
+    doors: Vec<(String, Doors)>,
+}
+
+/// Their counters.
+#[derive(Clone)]
+pub(crate) struct Counters(Vec<(String, Arc<DoorStats>)>);
+
+/// Opens them.
+///
+/// # Errors
+/// The system's, or a callout cache that cannot be opened.
+pub(super) fn start(wiring: Wiring<'_>) -> Result<RunningDoors, Failure> {
+    let Wiring { spool, listeners, policy, modes, certificate, config } = wiring;
+    let callouts = callout_cache(config)?;
+    let tls = server_config(&certificate);
+    let mut doors = Vec::new();
+    let groups = [("smtp", Via::Public, listeners.smtp), ("relay", Via::Relay, listeners.relay)];
+    for (name, via, listeners) in groups {
+        for (addr, listeners) in by_address(listeners) {
+            let public = via == Via::Public;
+            let options = DoorOptions {
+                listeners,
+                session: session_options(config, via),
+                tls: Some(tls.clone()),
+                // The relay listener believes the local MTA itself, and nobody else's word.
+                proxy_from: if public { config.settings.smtp.proxy_from.clone() } else { Vec::new() },
+                xclient_from: if public { config.settings.smtp.xclient_from.clone() } else { Vec::new() },
+                connections_max: config.settings.smtp.connections_max,
+                callouts: callouts.clone(),
+            };
+            let door = Doors::start(spool.clone(), policy.clone(), modes.clone(), options)
+                .map_err(|error| Failure::new(Code::Os, format!("{name} at {addr}: {error}")))?;
+            doors.push((format!("{name} {addr}"), door));
+        }
+    }
+    Ok(RunningDoors { doors })
+}
+
+/// Domains, recipients, and the extensions that every route carries; none while that is unknown.
+pub(super) fn policy(config: &Config, names: &NameSources, carries: Option<Carries>) -> Policy {
+    let recipients = |domain: &str, names: &Names| match names {
+        Names::Any => Some(Recipients::Any),
+        Names::Known(names) => Some(Recipients::Names(names.clone())),
+        Names::Callout => match config.route_of(domain) {
+            Route::Lmtp(target) => Some((target, Protocol::Lmtp)),
+            Route::Smtp { target, .. } => Some((target, Protocol::Smtp)),
+            Route::Maildir(_) | Route::None => None,
+        }
+        .map(|(target, protocol)| Recipients::Callout(CalloutTarget { target: target.clone(), protocol })),
+    };
+    let domains = names.iter().filter_map(|(domain, names)| Some((domain.to_owned(), recipients(domain, names)?)));
+    Policy {
+        domains: domains.collect(),
+        detail: config.detail(),
+        offers: Offers {
+            eight_bit: carries.is_some_and(|carries| carries.eight_bit),
+            smtputf8: carries.is_some_and(|carries| carries.smtputf8),
+            ..Offers::default()
+        },
+    }
+}
+
+impl RunningDoors {
+    /// For `status`.
+    pub(super) fn counters(&self) -> Counters {
+        Counters(self.doors.iter().map(|(name, door)| (name.clone(), door.stats().clone())).collect())
+    }
+
+    /// Accepts no more; messages under way get `grace` to end.
+    pub(super) async fn stop(self, grace: Duration) {
+        // All at once: each tells its threads when it is first polled.
+        let stopping: Vec<_> =
+            self.doors.into_iter().map(|(_, door)| tokio::task::spawn_local(door.stop(grace))).collect();
+        for door in stopping {
+            let _ = door.await;
+        }
+    }
+}
+
+impl Counters {
+    /// One object, by door.
+    pub(super) fn show(&self) -> Value {
+        let doors = self.0.iter().map(|(name, stats)| {
+            let now = stats.snapshot();
+            let shown = json!({
+                "open": now.open, "accepted": now.accepted, "turned_away": now.turned_away,
+                "accept_errors": now.accept_errors, "queued": now.queued, "delivered": now.delivered,
+                "refused": now.refused, "tls": now.tls, "tls_failed": now.tls_failed,
+                "timeouts": now.timeouts, "panics": now.panics,
+            });
+            (name.clone(), shown)
+        });
+        Value::Object(doors.collect())
+    }
+}
+
+fn session_options(config: &Config, via: Via) -> SessionOptions {
+    let smtp = &config.settings.smtp;
+    SessionOptions {
+        size_max: smtp.size_max.0,
+        recipients_max: smtp.recipients_max,
+        limits: SessionLimits {
+            command: smtp.command_timeout.0,
+            outcome: smtp.outcome_timeout.0,
+            ..SessionLimits::default()
+        },
+        ..SessionOptions::new(config.hostname.clone(), via)
+    }
+}
+
+fn callout_cache(config: &Config) -> Result<Option<CalloutCache>, Failure> {
+    if !config.recipients.values().any(|setting| *setting == RecipientsSetting::Callout) {
+        return Ok(None);
+    }
+    let path = config.settings.general.data.join("callouts");
+    CalloutCache::open(&path).map(Some).map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))
+}
+
+fn by_address(listeners: Vec<TcpListener>) -> BTreeMap<SocketAddr, Vec<TcpListener>> {
+    let mut groups: BTreeMap<SocketAddr, Vec<TcpListener>> = BTreeMap::new();
+    for listener in listeners {
+        if let Ok(addr) = listener.local_addr() {
+            groups.entry(addr).or_default().push(listener);
+        }
+    }
+    groups
+}

@@ -1,0 +1,58 @@
+//! Which mode is in force after which commands.
+
+use super::*;
+
+fn configured() -> Configured {
+    Configured { all: Mode::Through, domains: [("c.example".to_owned(), Mode::Collect)].into() }
+}
+
+/// After these commands, `expected` holds for a.example and c.example.
+fn check(commands: &[(Option<&str>, Option<Mode>)], expected: (Mode, Mode)) {
+    let mut state = Commands::default();
+    for (domain, mode) in commands {
+        apply(&mut state, domain.map(str::to_owned), *mode).expect("few domains");
+    }
+    let modes = effective(&state, &configured());
+    assert_eq!((modes.of("a.example"), modes.of("c.example")), expected, "{commands:?}");
+}
+
+#[test]
+fn a_command_beats_the_configuration_and_one_domain_beats_all() {
+    check(&[], (Mode::Through, Mode::Collect));
+    check(&[(None, Some(Mode::Hold))], (Mode::Hold, Mode::Hold));
+    check(&[(Some("a.example"), Some(Mode::Hold))], (Mode::Hold, Mode::Collect));
+    check(&[(None, Some(Mode::Hold)), (Some("a.example"), Some(Mode::Collect))], (Mode::Collect, Mode::Hold));
+}
+
+#[test]
+fn a_command_for_all_replaces_those_for_single_domains() {
+    check(&[(Some("a.example"), Some(Mode::Collect)), (None, Some(Mode::Hold))], (Mode::Hold, Mode::Hold));
+    check(&[(Some("a.example"), Some(Mode::Hold)), (None, None)], (Mode::Through, Mode::Collect));
+}
+
+#[test]
+fn auto_lets_the_configuration_speak_for_one_domain_while_all_others_are_held() {
+    check(&[(None, Some(Mode::Hold)), (Some("c.example"), None)], (Mode::Hold, Mode::Collect));
+    check(&[(None, Some(Mode::Hold)), (Some("a.example"), None)], (Mode::Through, Mode::Hold));
+    check(&[(Some("a.example"), Some(Mode::Hold)), (Some("a.example"), None)], (Mode::Through, Mode::Collect));
+}
+
+#[test]
+fn commands_survive_on_disk_and_a_later_release_s_file_is_not_guessed_at() {
+    let mut state = Commands::default();
+    apply(&mut state, Some("a.example".into()), Some(Mode::Hold)).expect("few");
+    let text = serde_json::to_vec(&Commands { version: FORMAT_VERSION, ..state.clone() }).expect("serializes");
+    assert_eq!(parse(&text).expect("reads").domains, state.domains);
+    assert!(parse(br#"{"version":9,"all":null,"domains":{}}"#).is_err());
+    assert!(parse(b"hold").is_err());
+}
+
+#[test]
+fn the_number_of_domains_with_a_command_is_bounded() {
+    let mut state = Commands::default();
+    for n in 0..DOMAINS_MAX {
+        apply(&mut state, Some(format!("{n}.example")), Some(Mode::Hold)).expect("below");
+    }
+    assert!(apply(&mut state, Some("one.more".into()), Some(Mode::Hold)).is_err());
+    apply(&mut state, Some("1.example".into()), Some(Mode::Collect)).expect("known");
+}

@@ -1,0 +1,145 @@
+//! What can change while the server runs: domains, recipients, routes, configured modes, certificate.
+//!
+//! It publishes whole snapshots that doors and drain read; a configuration that does not hold
+//! leaves the old one in force. What needs a restart is named, never half applied.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use postern_doors::Policy;
+use postern_drain::{DrainHandle, RouteTable};
+use postern_net::tls::ReloadableCert;
+use serde_json::{Value, json};
+
+use super::modes::{Configured, ModesHandle};
+use super::names::NameSources;
+use super::{Shared, doors};
+use crate::args::ServeArgs;
+use crate::config::Config;
+use crate::exit::Failure;
+
+/// The configuration in force and where it is published.
+pub(super) struct Reloader {
+    flags: ServeArgs,
+    config: Config,
+    names: NameSources,
+    policy: Shared<Policy>,
+    routes: Shared<RouteTable>,
+    modes: ModesHandle,
+    certificate: ReloadableCert,
+    drain: Option<DrainHandle>,
+}
+
+impl Reloader {
+    pub(super) fn new(flags: ServeArgs, config: Config, modes: ModesHandle, certificate: ReloadableCert) -> Self {
+        let mut names = NameSources::default();
+        complain(names.load(&config.recipients));
+        let policy = Arc::new(ArcSwap::from_pointee(doors::policy(&config, &names, None)));
+        let routes = Arc::new(ArcSwap::from_pointee(routes(&config)));
+        Self { flags, config, names, policy, routes, modes, certificate, drain: None }
+    }
+
+    /// Who is woken after a change.
+    pub(super) fn attach(&mut self, drain: DrainHandle) {
+        self.drain = Some(drain);
+        self.publish_policy();
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn policy(&self) -> Shared<Policy> {
+        self.policy.clone()
+    }
+
+    pub(super) fn routes(&self) -> Shared<RouteTable> {
+        self.routes.clone()
+    }
+
+    /// Reads everything again.
+    ///
+    /// # Errors
+    /// Why the old configuration stays in force.
+    pub(super) async fn reload(&mut self) -> Result<Value, Failure> {
+        let config = Config::load(&self.flags).inspect_err(|failure| {
+            tracing::error!(error = %failure, "reload: the old configuration stays in force");
+        })?;
+        let restart = needs_restart(&self.config, &config);
+        if let Err(error) = self.certificate.reload() {
+            tracing::error!(%error, "reload: the old certificate stays in use");
+        }
+        complain(self.names.load(&config.recipients));
+        self.routes.store(Arc::new(routes(&config)));
+        self.modes.configure(configured_modes(&config)).await;
+        self.config = config;
+        self.publish_policy();
+        if let Some(drain) = &self.drain {
+            drain.wake();
+        }
+        for key in &restart {
+            tracing::warn!(key, "reload: a change of this setting needs a restart");
+        }
+        tracing::info!(domains = self.config.recipients.len(), "configuration reloaded");
+        Ok(json!({ "needs_restart": restart }))
+    }
+
+    /// Reads files and directories of names again when they have changed.
+    pub(super) fn poll_names(&mut self) {
+        if let Some(complaints) = self.names.poll() {
+            complain(complaints);
+            self.publish_policy();
+            tracing::info!("recipients read again");
+        }
+    }
+
+    /// Domains, names, and the extensions that every route now carries.
+    pub(super) fn publish_policy(&self) {
+        let carries = self.drain.as_ref().map(|drain| *drain.carries().borrow());
+        self.policy.store(Arc::new(doors::policy(&self.config, &self.names, carries)));
+    }
+}
+
+/// The modes of the configuration, for the task that owns modes.
+pub(super) fn configured_modes(config: &Config) -> Configured {
+    Configured { all: config.settings.general.mode, domains: config.mode_by_domain.clone() }
+}
+
+fn routes(config: &Config) -> RouteTable {
+    RouteTable {
+        domains: config.deliver_by_domain.iter().map(|(domain, route)| (domain.clone(), route.clone())).collect(),
+        local: config.recipients.keys().cloned().collect(),
+        relay: config.relay_next_hop.clone(),
+        detail: config.detail(),
+        mailboxes_max: config.settings.drain.mailboxes_max,
+        ..RouteTable::new(config.deliver.clone())
+    }
+}
+
+fn complain(complaints: Vec<String>) {
+    for complaint in complaints {
+        tracing::error!("{complaint}");
+    }
+}
+
+/// Settings that differ and are read at start only.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    // Debug forms are compared: whatever a setting is, a change shows in it.
+    fn differs<T: std::fmt::Debug>(old: &T, new: &T) -> bool {
+        format!("{old:?}") != format!("{new:?}")
+    }
+    let (a, b) = (&old.settings, &new.settings);
+    let compared = [
+        ("hostname", old.hostname != new.hostname),
+        ("data", a.general.data != b.general.data),
+        ("threads", a.general.threads != b.general.threads),
+        ("[smtp]", differs(&a.smtp, &b.smtp)),
+        ("relay.listen", a.relay.listen != b.relay.listen),
+        ("tls.cert, tls.key", differs(&a.tls, &b.tls)),
+        ("[drain]", differs(&a.drain, &b.drain)),
+        ("[spool]", differs(&a.spool, &b.spool)),
+        ("[log]", differs(&a.log, &b.log)),
+        ("[run_as]", differs(&a.run_as, &b.run_as)),
+    ];
+    compared.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}

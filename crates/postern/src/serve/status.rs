@@ -1,0 +1,104 @@
+//! What `status` shows: gathered from the owners' snapshots when it is asked, never kept.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use postern_drain::{DestinationState, DrainStats};
+use postern_spool::SpoolStats;
+use serde_json::{Value, json};
+
+use super::doors::Counters;
+use crate::control::server::Owners;
+
+/// What does not come from an owner.
+pub(crate) struct StatusSource {
+    /// When the server was ready.
+    pub(crate) started: Instant,
+    /// Addresses of the public door.
+    pub(crate) smtp: Vec<SocketAddr>,
+    /// Addresses of the relay listener.
+    pub(crate) relay: Vec<SocketAddr>,
+    /// Connections and what they brought.
+    pub(crate) doors: Counters,
+}
+
+impl StatusSource {
+    /// One object.
+    pub(crate) async fn show(&self, owners: &Owners) -> Value {
+        let drain = owners.drain.stats();
+        let mut lanes = owners.spool.lanes().await;
+        lanes.sort_by_key(|lane| std::cmp::Reverse(lane.ready + lane.waiting + lane.leased + lane.held));
+        let lanes: Vec<Value> = lanes
+            .iter()
+            .take(LANES_MAX)
+            .map(|lane| {
+                json!({
+                    "lane": lane.lane.key.as_ref(), "class": lane.lane.class, "ready": lane.ready, "waiting": lane.waiting,
+                    "leaving": lane.leased, "held": lane.held, "bytes": lane.bytes, "oldest_unix_ms": lane.oldest_unix_ms,
+                })
+            })
+            .collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+            "listeners": { "smtp": self.smtp, "door": "off", "admin": "off", "relay": self.relay },
+            "doors": self.doors.show(),
+            "modes": owners.modes.show().await,
+            "spool": spool(&owners.spool.stats()),
+            "lanes": lanes,
+            "drain": self::drain(&drain),
+        })
+    }
+}
+
+fn spool(stats: &SpoolStats) -> Value {
+    json!({
+        "items": stats.items,
+        "bytes": stats.bytes,
+        "tentative": stats.tentative,
+        "leaving": stats.leased,
+        "held": stats.held,
+        "dead": stats.dead,
+        "damaged": stats.damaged,
+        "refused": stats.refused,
+        "refusing": stats.refusing,
+        "failed": stats.failed,
+        "free_bytes": stats.free_bytes,
+        "segments": stats.segments,
+        "commits": stats.commits,
+        "messages_committed": stats.messages_committed,
+        "messages_per_commit": ratio(stats.messages_committed, stats.commits),
+    })
+}
+
+fn drain(stats: &DrainStats) -> Value {
+    let destinations: Vec<Value> = stats
+        .destinations
+        .iter()
+        .map(|destination| {
+            let (state, retry_in_ms) = match destination.state {
+                DestinationState::Up => ("up", None),
+                DestinationState::BackingOff { retry_in_ms } => ("backing off", Some(retry_in_ms)),
+            };
+            json!({
+                "name": destination.name, "state": state, "retry_in_ms": retry_in_ms, "running": destination.running,
+                "delivered": destination.delivered, "deferred": destination.deferred, "refused": destination.refused,
+                "last_error": destination.last_error,
+            })
+        })
+        .collect();
+    json!({
+        "running": stats.running, "delivered": stats.delivered, "deferred": stats.deferred, "refused": stats.refused,
+        "dead_letters": stats.dead_letters, "reports": stats.reports, "panics": stats.panics,
+        "releasing": stats.releasing, "destinations": destinations,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people; 2^52 messages are far off")]
+fn ratio(messages: u64, commits: u64) -> f64 {
+    if commits == 0 { 0.0 } else { (messages as f64 / commits as f64 * 100.0).round() / 100.0 }
+}
+
+/// Lanes shown; the largest ones.
+const LANES_MAX: usize = 100;
