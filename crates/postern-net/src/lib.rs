@@ -10,6 +10,7 @@ pub mod client;
 pub mod dns;
 pub mod published;
 pub mod socket;
+pub mod sts;
 pub mod tls;
 
 #[cfg(test)]

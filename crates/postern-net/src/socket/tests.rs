@@ -46,7 +46,9 @@ fn a_client_is_turned_away_with_words() {
 fn the_reserve_is_for_lack_of_descriptors_only() {
     let error = |errno: Errno| io::Error::from(errno);
     assert!(ReserveDescriptor::is_for(&error(Errno::MFILE)) && ReserveDescriptor::is_for(&error(Errno::NFILE)));
-    assert!(!ReserveDescriptor::is_for(&error(Errno::NOBUFS)) && !ReserveDescriptor::is_for(&error(Errno::CONNABORTED)));
+    assert!(
+        !ReserveDescriptor::is_for(&error(Errno::NOBUFS)) && !ReserveDescriptor::is_for(&error(Errno::CONNABORTED))
+    );
 }
 
 #[test]
