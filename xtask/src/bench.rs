@@ -28,6 +28,9 @@ const CLIENTS: usize = 50;
 const MESSAGE_BYTES: usize = 4096;
 const TO: &str = "alice@example.com";
 
+/// statfs(2).
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+
 /// Messages on one connection in the two columns of the table.
 const PER_CONNECTION: [usize; 2] = [1, 20];
 
@@ -48,6 +51,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let quick = args.iter().any(|arg| arg == "--quick");
     if std::thread::available_parallelism()?.get() < 2 {
         bail!("the server and the generator need a core each");
+    }
+    // Durable means a disk: on tmpfs a sync costs nothing and the figures would flatter us.
+    if rustix::fs::statfs(std::env::temp_dir())?.f_type == TMPFS_MAGIC {
+        bail!("{} is tmpfs; set TMPDIR to a directory on a disk", std::env::temp_dir().display());
     }
     run::check(&mut run::cargo(["build", "--release", "--package", "postern"]))?;
     let dir = peers::make()?;

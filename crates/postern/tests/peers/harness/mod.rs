@@ -38,10 +38,10 @@ impl Peers {
     pub(crate) fn need(programs: &[&str]) -> Option<Self> {
         let missing = match Self::find() {
             Some(peers) => match programs.iter().find(|program| !peers.path(program).exists()) {
-                None if rustix::process::geteuid().is_root() || !programs.iter().any(|p| p.ends_with("/master")) => {
+                None if rustix::process::geteuid().is_root() || !programs.iter().any(|program| wants_root(program)) => {
                     return Some(peers);
                 }
-                None => "Postfix's master needs root to start (it gives up its rights by itself)".to_owned(),
+                None => "Postfix and Dovecot start as root only (they give up its rights by themselves)".to_owned(),
                 Some(program) => format!("{program} is missing; `cargo xtask peers` makes it"),
             },
             None => "no real peers; `cargo xtask peers` makes them".to_owned(),
@@ -90,6 +90,10 @@ impl Peers {
         ];
         FOLDERS.map(|folder| self.path(folder).display().to_string()).join(":")
     }
+}
+
+fn wants_root(program: &str) -> bool {
+    program.ends_with("/master") || program.ends_with("/dovecot")
 }
 
 /// A directory of one test; gone at the end unless the test failed, so that logs can be read.
