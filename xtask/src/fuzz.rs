@@ -21,6 +21,9 @@ const INPUT_BYTES_MAX: &str = "4096";
 /// One input may take this long: a machine that is slow on 4 KiB has a loop that grows too fast.
 const INPUT_SECONDS_MAX: &str = "10";
 
+/// Faults that a release build would wrap round; one unit, since a function's coverage table must stay beside it.
+const FLAGS: [&str; 4] = ["--cfg=fuzzing", "-Cdebug-assertions", "-Coverflow-checks", "-Ccodegen-units=1"];
+
 /// How libFuzzer learns which branches ran.
 const COVERAGE: [&str; 5] = [
     "-Cpasses=sancov-module",
@@ -60,7 +63,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if targets.is_empty() {
         bail!("no such target in fuzz/fuzz_targets");
     }
-    let built = build(true)?;
+    let built = build()?;
     let mut failed = 0;
     for target in &targets {
         println!("fuzz {target}: {seconds} s");
@@ -78,7 +81,7 @@ pub(crate) fn replay_all() -> Result<Vec<(String, Result<()>)>> {
     if targets.is_empty() {
         return Ok(Vec::new());
     }
-    let built = build(false)?;
+    let built = build()?;
     let replay = |target: &String| {
         let corpus = run::root().join("fuzz/corpus").join(target);
         if !fs::read_dir(&corpus).is_ok_and(|mut inputs| inputs.next().is_some()) {
@@ -108,16 +111,12 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Builds all targets, with coverage for fuzzing or without for replaying, and returns the folder they are in.
-fn build(coverage: bool) -> Result<PathBuf> {
+/// Builds all targets with coverage, for fuzzing and replaying alike, and returns the folder they are in.
+fn build() -> Result<PathBuf> {
     let host = run::output(Command::new("rustc").arg("-vV"))?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names its host")?;
-    let dir = run::target().join(if coverage { "fuzz" } else { "fuzz-replay" });
-    let mut flags = vec!["--cfg=fuzzing", "-Cdebug-assertions", "-Coverflow-checks"];
-    if coverage {
-        // One unit: the coverage table of a function must stay beside the function.
-        flags.extend(["-Ccodegen-units=1"].into_iter().chain(COVERAGE));
-    }
+    let dir = run::target().join("fuzz");
+    let flags = [&FLAGS[..], &COVERAGE[..]].concat();
     // `--target` keeps the flags away from build scripts and macros, which could not be linked with them.
     let mut command =
         run::cargo(["build", "--release", "--bins", "--target", host, "--manifest-path", "fuzz/Cargo.toml"]);
