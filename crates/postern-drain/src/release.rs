@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use postern_spool::Lane;
+use postern_spool::{ItemId, Lane};
 
 use crate::limits::RELEASES_MAX;
 use crate::schedule::Rate;
@@ -19,26 +19,27 @@ pub(crate) struct Releases {
 
 #[derive(Debug)]
 struct Release {
-    given_unix_ms: u64,
+    newest: ItemId,
     left: HashMap<Lane, usize>,
     rate: Option<Rate>,
 }
 
 impl Releases {
-    /// Puts a release in force; an earlier one for the same domain is replaced. Returns how many
-    /// items it covers.
+    /// Puts a release in force; an earlier one for the same domain is replaced. `newest` is an id
+    /// given at this moment: ids grow even when the clock is set back. Returns how many items it
+    /// covers.
     pub(crate) fn add(
         &mut self,
         domain: Option<String>,
         lanes: impl IntoIterator<Item = (Lane, usize)>,
         rate: Option<Rate>,
-        given_unix_ms: u64,
+        newest: ItemId,
     ) -> usize {
         let left: HashMap<Lane, usize> = lanes.into_iter().filter(|(_, n)| *n > 0).collect();
         let covered = left.values().sum();
         self.by_domain.remove(&domain);
         if covered > 0 && self.by_domain.len() < RELEASES_MAX {
-            self.by_domain.insert(domain, Release { given_unix_ms, left, rate });
+            self.by_domain.insert(domain, Release { newest, left, rate });
             return covered;
         }
         0
@@ -70,11 +71,11 @@ impl Releases {
         self.forget_empty();
     }
 
-    /// When the newest release that covers this lane was given: what came later is not covered.
-    /// To be asked before [`Self::take`], which forgets a lane with its last item.
-    pub(crate) fn given_unix_ms(&self, lane: &Lane) -> Option<u64> {
+    /// The newest item of this lane that a release covers. To be asked before [`Self::take`], which
+    /// forgets a lane with its last item.
+    pub(crate) fn newest(&self, lane: &Lane) -> Option<ItemId> {
         let releases = self.by_domain.values().filter(|release| release.left.contains_key(lane));
-        releases.map(|release| release.given_unix_ms).max()
+        releases.map(|release| release.newest).max()
     }
 
     /// Nothing that a release covers is left in this lane.

@@ -80,6 +80,13 @@ impl Gate {
         (self.failures > 0 && now_ms < self.closed_until_ms).then(|| self.closed_until_ms - now_ms)
     }
 
+    /// Milliseconds that a waiting sender should not wait for: the destination backs off, or
+    /// somebody finds out this moment whether it is back, which takes up to a connect timeout.
+    pub(crate) fn keeps_waiting_at(&self, now_ms: u64) -> Option<u64> {
+        let probing = (self.failures > 0 && self.running > 0).then_some(PROBE_MS);
+        self.backing_off_at(now_ms).or(probing)
+    }
+
     pub(crate) fn running(&self) -> usize {
         self.running
     }
@@ -146,6 +153,9 @@ impl Rate {
         (self.per_second > 0).then(|| missing.div_ceil(self.per_second))
     }
 }
+
+/// How soon an item is looked at again whose sender did not wait for a probe.
+const PROBE_MS: u64 = 1000;
 
 /// `first`, doubled for every time after the first, at most `max`.
 fn doubled(first: u64, times: u32, max: u64) -> u64 {

@@ -202,8 +202,9 @@ impl Worker {
         let mode = mode_of(&lane.lane, modes);
         let senders = self.waiting_senders(lane);
         let now = self.now_ms();
-        if let Some(wait) = self.with_gate(route, |gate| gate.backing_off_at(now)) {
+        if let Some(wait) = self.with_gate(route, |gate| gate.keeps_waiting_at(now)) {
             next.within_ms(wait);
+            next.blocked = true;
             return if mode == Mode::Hold { 0 } else { self.answer_waiting(lane, senders, wait).await };
         }
         let allowed = self.allowed(lane, mode, senders, next);
@@ -213,10 +214,10 @@ impl Worker {
             next.blocked |= allowed > 0;
             return 0;
         }
-        let cutoff = (mode == Mode::Hold).then(|| self.releases.borrow().given_unix_ms(&lane.lane).unwrap_or(0));
+        let cutoff = (mode == Mode::Hold).then(|| self.releases.borrow().newest(&lane.lane).unwrap_or(ItemId(0)));
         let leases = self.spool.lease(&lane.lane, n, now_unix_ms() + millis(LEASE)).await;
         let leased = leases.len();
-        self.take(&lane.lane, leased);
+        self.take(&lane.lane, mode, leased);
         for lease in leases {
             self.start(lease, cutoff, table, modes, tasks).await;
         }
@@ -248,9 +249,14 @@ impl Worker {
         free.min(lane.ready)
     }
 
-    fn take(&self, lane: &Lane, n: usize) {
-        self.releases.borrow_mut().take(lane, n, self.now_ms());
-        if let Some(rate) = self.collect.borrow_mut().as_mut() {
+    /// Counts leased items against what let them go.
+    fn take(&self, lane: &Lane, mode: Mode, n: usize) {
+        if mode == Mode::Through {
+            return;
+        }
+        let now = self.now_ms();
+        self.releases.borrow_mut().take(lane, n, now);
+        if let (Mode::Collect, Some(rate)) = (mode, self.collect.borrow_mut().as_mut()) {
             rate.take(n);
         }
     }
@@ -279,11 +285,11 @@ impl Worker {
         }
     }
 
-    /// Starts the delivery of an item. `cutoff`: it is released from hold, if it came before that.
+    /// Starts the delivery of an item. `cutoff`: it is released from hold, if it is not newer than that.
     async fn start(
         self: &Rc<Self>,
         lease: Lease,
-        cutoff: Option<u64>,
+        cutoff: Option<ItemId>,
         table: &Arc<RouteTable>,
         modes: &Modes,
         tasks: &mut Tasks,
@@ -299,7 +305,7 @@ impl Worker {
                 return self.put_back(lease, UNREADABLE_WAIT_MS).await;
             }
         };
-        if cutoff.is_some_and(|cutoff| meta.arrival.at_unix_ms > cutoff) && !lease.tentative {
+        if cutoff.is_some_and(|cutoff| lease.id > cutoff) && !lease.tentative {
             self.releases.borrow_mut().end(&lease.lane);
             return self.put_back(lease, 0).await;
         }
@@ -328,7 +334,7 @@ impl Worker {
 
     /// Puts a `drain` command in force; see [`crate::DrainHandle::drain_now`].
     async fn release(self: &Rc<Self>, domain: Option<String>, rate: Option<u32>) -> usize {
-        let given_unix_ms = now_unix_ms();
+        let newest = self.spool.new_id();
         let mut lanes = self.spool.lanes().await;
         lanes.retain(|lane| {
             let asked = domain.as_deref().is_none_or(|domain| domain == &*lane.lane.key);
@@ -336,7 +342,7 @@ impl Worker {
         });
         let mut retries = RELEASE_RETRIES_MAX;
         for lane in lanes.iter().filter(|lane| lane.waiting > 0) {
-            self.bring_forward(&lane.lane, given_unix_ms, &mut retries).await;
+            self.bring_forward(&lane.lane, &mut retries).await;
         }
         let modes = self.modes.load();
         let free = |lane: &LaneStats| match mode_of(&lane.lane, &modes) {
@@ -349,11 +355,12 @@ impl Worker {
         let count = |lane: &LaneStats| lane.ready + lane.waiting;
         let leaving: usize = free.iter().map(count).sum();
         let bound = bound.into_iter().map(|lane| (lane.lane.clone(), count(&lane)));
-        leaving + self.releases.borrow_mut().add(domain, bound, rate, given_unix_ms)
+        leaving + self.releases.borrow_mut().add(domain, bound, rate, newest)
     }
 
     /// Makes waiting items of a lane due now.
-    async fn bring_forward(self: &Rc<Self>, lane: &Lane, now_unix_ms: u64, retries: &mut usize) {
+    async fn bring_forward(self: &Rc<Self>, lane: &Lane, retries: &mut usize) {
+        let now = now_unix_ms();
         let mut after = None;
         loop {
             let page = self.spool.list(Some(lane.key.to_string()), after, 500).await;
@@ -361,14 +368,14 @@ impl Worker {
             after = Some(last.id);
             let mut asked = JoinSet::new();
             for item in page {
-                let waits = item.due_unix_ms > now_unix_ms && !item.held && !item.leased && !item.tentative;
+                let waits = item.due_unix_ms > now && !item.held && !item.leased && !item.tentative;
                 if waits && item.lane == *lane {
                     if *retries == 0 {
                         return;
                     }
                     *retries -= 1;
                     let worker = self.clone();
-                    asked.spawn_local(async move { worker.spool.retry(item.id, now_unix_ms).await });
+                    asked.spawn_local(async move { worker.spool.retry(item.id, now).await });
                 }
             }
             while asked.join_next().await.is_some() {}
@@ -484,3 +491,6 @@ pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> 
     })
     .await
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,9 @@ fn a_closed_destination_is_probed_by_one_and_opened_by_its_success() {
     gate.handle_unreached_at(2, 0);
     assert_eq!(gate.backing_off_at(2), Some(wait - 2), "three failures of one outage count once");
     assert!(!gate.try_start_at(wait - 1));
+    assert_eq!(gate.keeps_waiting_at(wait), None);
     assert!(gate.try_start_at(wait) && !gate.try_start_at(wait), "one probe");
+    assert_eq!(gate.keeps_waiting_at(wait), Some(1000), "senders do not wait for the probe");
     gate.handle_unreached_at(wait, 0);
     assert!(gate.backing_off_at(wait).unwrap() > wait);
     let later = wait + 10_000;

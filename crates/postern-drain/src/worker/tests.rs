@@ -1,0 +1,22 @@
+use super::*;
+
+#[tokio::test]
+async fn a_panic_is_confined_to_its_future() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let panicked = caught(async {
+        tokio::task::yield_now().await;
+        assert!(now_unix_ms() == 0, "a bug");
+    })
+    .await;
+    std::panic::set_hook(quiet);
+    assert!(matches!(panicked, Err(Panicked)));
+    assert_eq!(caught(async { 7 }).await.ok(), Some(7));
+}
+
+#[test]
+fn what_was_released_leaves_whatever_the_mode() {
+    let modes = Modes { default: Mode::Hold, ..Modes::default() };
+    assert_eq!(mode_of(&Lane::new("a.example", 0), &modes), Mode::Hold);
+    assert_eq!(mode_of(&Lane::new("a.example", RELEASED_CLASS), &modes), Mode::Through);
+}
