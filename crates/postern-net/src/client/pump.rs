@@ -73,6 +73,9 @@ impl Connection {
     }
 
     /// Whether another message, of any client, may be sent on this connection.
+    ///
+    /// Postfix offers XCLIENT again only when the client told is itself one of those who may use it:
+    /// there a connection serves one client, as with PROXY.
     pub fn reusable(&self) -> bool {
         self.usable
             && match self.client_address {
@@ -84,15 +87,7 @@ impl Connection {
 
     /// Whether a message of this client may be sent on this connection.
     pub fn reusable_for(&self, arrival: &Arrival) -> bool {
-        match self.client_address {
-            ClientAddress::ProxyV2 => {
-                let told = xclient_of(arrival);
-                let same =
-                    |us: &Xclient| us.addr == told.addr && us.port == told.port && us.dest_addr == told.dest_addr;
-                self.usable && self.told.as_ref().is_some_and(same)
-            }
-            _ => self.reusable(),
-        }
+        self.reusable() || (self.usable && self.told.as_ref() == Some(&xclient_of(arrival)))
     }
 
     /// Hands a message over. One result per recipient, in their order.

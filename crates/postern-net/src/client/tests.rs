@@ -231,7 +231,7 @@ async fn xclient_is_told_anew_when_the_client_is_another() {
         S: 250 XCLIENT ADDR PORT
         C: XCLIENT ADDR=192.0.2.1 PORT=1
         S: 220 hop
-        C: EHLO us.example
+        C: EHLO them.example
         S: 250-hop
         S: 250 XCLIENT ADDR PORT
         C: MAIL FROM:<>
@@ -244,7 +244,7 @@ async fn xclient_is_told_anew_when_the_client_is_another() {
         S: 451 4.7.1 later
         C: XCLIENT ADDR=192.0.2.2 PORT=2
         S: 220 hop
-        C: EHLO us.example
+        C: EHLO them.example
         S: 250-hop
         S: 250 XCLIENT ADDR PORT
         C: MAIL FROM:<>
@@ -271,6 +271,34 @@ async fn xclient_is_told_anew_when_the_client_is_another() {
 }
 
 #[tokio::test]
+async fn a_hop_that_takes_xclient_only_once_keeps_the_connection_for_that_client() {
+    let hop = hop::tcp(&["S: 220 hop
+        C: EHLO us.example
+        S: 250-hop
+        S: 250 XCLIENT ADDR
+        C: XCLIENT ADDR=192.0.2.1
+        S: 220 hop
+        C: EHLO them.example
+        S: 250 hop
+        C: MAIL FROM:<>
+        S: 451 4.7.1 later
+        C: MAIL FROM:<>
+        S: 451 4.7.1 later still
+        CLOSE"])
+    .await;
+    let mut connection = connect(&hop, Protocol::Smtp, ClientAddress::Xclient, "192.0.2.1:1").await.expect("a session");
+    let letter = Letter::from("192.0.2.1:1");
+    for expected in ["deferred 451 4.7.1 later", "deferred 451 4.7.1 later still"] {
+        assert!(connection.reusable_for(&letter.arrival));
+        let results = connection.send(letter.outgoing(OutgoingBody::Bytes(b"x"))).await.expect("an answer");
+        assert_eq!(words(&results), [expected]);
+    }
+    assert!(!connection.reusable() && !connection.reusable_for(&arrival("192.0.2.2:1")));
+    drop(connection);
+    hop.heard().await;
+}
+
+#[tokio::test]
 async fn nothing_is_delivered_where_xclient_is_wanted_and_not_offered() {
     let hop = hop::tcp(&["S: 220 hop
         C: EHLO us.example
@@ -289,7 +317,7 @@ async fn nothing_is_delivered_where_xclient_is_wanted_and_not_offered() {
 async fn a_proxy_header_comes_first_and_binds_the_connection_to_one_client() {
     let hop = hop::tcp(&["PROXY
         S: 220 hop
-        C: EHLO us.example
+        C: EHLO them.example
         S: 250 hop
         CLOSE"])
     .await;

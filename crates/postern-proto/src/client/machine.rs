@@ -10,9 +10,10 @@ use super::body::BodyEncoder;
 use super::command::{mail_line, rcpt_line, read_capabilities};
 use super::reply::{REPLY_LINE_BYTES_MAX, ReplyError, ReplyReader};
 use super::{Capabilities, Deadlines, Failure, Phase, Protocol, RecipientResult, Transaction};
+use crate::address::is_domain_or_literal;
 use crate::reply::{Enhanced, Reply};
 use crate::time::{Duration, Instant};
-use crate::xclient::Xclient;
+use crate::xclient::{Told, Xclient};
 
 /// What the machine needs to know once.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Client {
     options: ClientOptions,
+    /// Said in EHLO: ours, or that of the client told by XCLIENT.
+    helo: String,
     offers: Capabilities,
     stage: Stage,
     /// Commands not sent yet.
@@ -110,6 +113,7 @@ impl Client {
     /// A session that waits for the greeting.
     pub fn new(options: ClientOptions, now: Instant) -> Self {
         let mut client = Self {
+            helo: options.helo.clone(),
             options,
             offers: Capabilities::default(),
             stage: Stage::Dialogue,
@@ -228,12 +232,20 @@ impl Client {
     }
 
     /// Tells the next hop about a client; it greets and is greeted anew. Only when [`Step::Idle`].
+    ///
+    /// From then on EHLO gives the client's name, when it has one that can be said: Postfix judges and
+    /// records the name of the last EHLO, whatever `HELO=` told it, and an SPF check of our name against
+    /// the client's address would fail.
     pub fn xclient(&mut self, now: Instant, told: &Xclient) {
         if !matches!(self.stage, Stage::Idle) {
             return;
         }
         let Some(line) = self.offers.xclient.as_ref().and_then(|offered| told.render(offered)) else {
             return self.fail(Failure::XclientNotOffered);
+        };
+        self.helo = match &told.helo {
+            Some(Told::Known(helo)) if is_domain_or_literal(helo) => helo.clone(),
+            _ => self.options.helo.clone(),
         };
         self.reset_if_open();
         self.script.push_back((Awaited::Xclient, line));
@@ -319,7 +331,7 @@ impl Client {
             Awaited::Greeting if reply.code == 220 => self.say_hello(now),
             Awaited::Hello if reply.is_positive() => self.handle_hello(read_capabilities(&reply)),
             Awaited::Hello if reply.is_permanent() && self.options.protocol == Protocol::Smtp => {
-                let line = format!("HELO {}\r\n", self.options.helo);
+                let line = format!("HELO {}\r\n", self.helo);
                 self.script.push_back((Awaited::PlainHello, line.into_bytes()));
             }
             Awaited::PlainHello if reply.is_positive() => self.handle_hello(Capabilities::default()),
@@ -432,7 +444,7 @@ impl Client {
             Protocol::Lmtp => "LHLO",
         };
         self.offers = Capabilities::default();
-        self.script.push_back((Awaited::Hello, format!("{verb} {}\r\n", self.options.helo).into_bytes()));
+        self.script.push_back((Awaited::Hello, format!("{verb} {}\r\n", self.helo).into_bytes()));
         self.start(now);
     }
 
