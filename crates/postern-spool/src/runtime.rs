@@ -1,0 +1,240 @@
+//! The two threads of a spool. The engine thread takes what has come in, writes and syncs the log itself, and hands out
+//! the answers: one group a turn. The disk thread does whatever may take its time and must not hold up a commit. No
+//! decision is made here.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{oneshot, watch};
+
+use crate::disk::{DiskOp, DiskOpKind, Queue};
+use crate::engine::Engine;
+use crate::event::Event;
+use crate::inbox::{Inbox, Message, Wait};
+use crate::item::Lease;
+use crate::limits::GATHER_MESSAGES;
+use crate::port::{Outbox, refuse_all};
+use crate::real_disk::{RealDisk, free_bytes};
+use crate::request::{Input, Output, Reply, Request};
+use crate::spool::SpoolStats;
+
+/// What the engine thread shares with the handle.
+pub(crate) struct Shared {
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) stats: Mutex<SpoolStats>,
+    pub(crate) changed: watch::Sender<u64>,
+}
+
+pub(crate) struct Runtime {
+    engine: Engine,
+    disk: RealDisk,
+    background: mpsc::Sender<DiskOp>,
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    gather: Duration,
+    ports: HashMap<u32, PortEnd>,
+    replies: HashMap<u64, oneshot::Sender<Reply>>,
+    next_token: u64,
+    looked_at_disk: Option<Instant>,
+    stopping: bool,
+}
+
+struct PortEnd {
+    outbox: Arc<Outbox>,
+    events: Vec<Event>,
+}
+
+/// Starts both threads.
+pub(crate) fn start(
+    engine: Engine,
+    disk: RealDisk,
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    gather: Duration,
+) -> std::io::Result<JoinHandle<()>> {
+    let (background, ops) = mpsc::channel::<DiskOp>();
+    let (disk_of_thread, inbox) = (disk.clone(), shared.inbox.clone());
+    let disk_thread = std::thread::Builder::new().name("spool-disk".into()).spawn(move || {
+        for op in ops {
+            let completion = disk_of_thread.perform(op);
+            let _ = inbox.push(Message::Completion(completion));
+        }
+    })?;
+    let runtime = Runtime {
+        engine,
+        disk,
+        background,
+        shared,
+        dir,
+        gather,
+        ports: HashMap::new(),
+        replies: HashMap::new(),
+        next_token: 0,
+        looked_at_disk: None,
+        stopping: false,
+    };
+    std::thread::Builder::new().name("spool".into()).spawn(move || {
+        runtime.run();
+        let _ = disk_thread.join();
+    })
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+impl Runtime {
+    fn run(mut self) {
+        let mut messages = Vec::new();
+        let mut more = true;
+        loop {
+            let wait = if more { Wait::No } else { self.wait() };
+            self.shared.inbox.take(&mut messages, wait);
+            if !self.gather.is_zero() && !more && gathered(&messages) < GATHER_MESSAGES {
+                std::thread::sleep(self.gather);
+                let mut late = Vec::new();
+                self.shared.inbox.take(&mut late, Wait::No);
+                messages.append(&mut late);
+            }
+            self.look_at_disk();
+            let now = unix_ms();
+            if self.engine.next_tick_unix_ms().is_some_and(|tick| tick <= now) {
+                self.engine.handle(now, Input::Tick);
+            }
+            for message in messages.drain(..) {
+                self.handle(now, message);
+            }
+            more = self.turn();
+            self.hand_out();
+            if self.stopping && !more && self.engine.is_idle() {
+                break;
+            }
+        }
+        // What came too late is refused; whoever waits for a reply sees its sender dropped.
+        for message in self.shared.inbox.close() {
+            if let Message::Port { port, requests } = message
+                && let Some(end) = self.ports.get(&port)
+            {
+                refuse_all(&end.outbox, requests);
+            }
+        }
+    }
+
+    fn handle(&mut self, now: u64, message: Message) {
+        match message {
+            Message::Port { port, requests } => {
+                for request in requests {
+                    self.engine.handle(now, Input::Port { port, request });
+                }
+            }
+            Message::OpenPort { port, outbox } => {
+                self.ports.insert(port, PortEnd { outbox, events: Vec::new() });
+            }
+            Message::ClosePort { port } => {
+                self.ports.remove(&port);
+            }
+            Message::Request { request, reply } => {
+                self.next_token += 1;
+                self.replies.insert(self.next_token, reply);
+                self.engine.handle(now, Input::Request { token: self.next_token, request });
+            }
+            Message::Completion(completion) => self.engine.handle_completion(now, completion),
+            Message::Stop => {
+                self.stopping = true;
+                self.engine.refuse_waiting();
+            }
+        }
+    }
+
+    /// Does disk operations up to the end of one group; true when there may be more to do.
+    fn turn(&mut self) -> bool {
+        while let Some(op) = self.engine.poll_disk() {
+            match op.kind.queue() {
+                Queue::Background => {
+                    // The disk thread ends only after this sender is dropped.
+                    let _ = self.background.send(op);
+                }
+                Queue::Log => {
+                    let synced = matches!(op.kind, DiskOpKind::SyncLog { .. });
+                    let completion = self.disk.perform(op);
+                    self.engine.handle_completion(unix_ms(), completion);
+                    if synced {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Hands out the answers: one lock and one wake for each port.
+    fn hand_out(&mut self) {
+        // First, so that whoever has an answer sees figures that include it.
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.engine.stats();
+        let mut unwanted: Vec<Lease> = Vec::new();
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Event { port, event } => {
+                    if let Some(end) = self.ports.get_mut(&port) {
+                        end.events.push(event);
+                    }
+                }
+                Output::Reply { token, reply } => {
+                    let Some(sender) = self.replies.remove(&token) else { continue };
+                    if let Err(Reply::Leased(leases)) = sender.send(reply) {
+                        unwanted.extend(leases);
+                    }
+                }
+            }
+        }
+        for end in self.ports.values_mut() {
+            end.outbox.deliver(&mut end.events);
+        }
+        if !unwanted.is_empty() {
+            self.engine.handle(unix_ms(), Input::Request { token: 0, request: Request::Release(unwanted) });
+        }
+        if self.engine.take_changed() {
+            self.shared.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn wait(&self) -> Wait {
+        let now = unix_ms();
+        let tick = self.engine.next_tick_unix_ms().map(|tick| Duration::from_millis(tick.saturating_sub(now).max(1)));
+        let disk = self.engine.stats_refusing().then_some(DISK_LOOK);
+        match [tick, disk].into_iter().flatten().min() {
+            Some(time) => Wait::For(time),
+            None => Wait::Forever,
+        }
+    }
+
+    fn look_at_disk(&mut self) {
+        let now = Instant::now();
+        if self.looked_at_disk.is_some_and(|before| now - before < DISK_LOOK) {
+            return;
+        }
+        self.looked_at_disk = Some(now);
+        if let Some(bytes) = free_bytes(&self.dir) {
+            self.engine.handle(unix_ms(), Input::FreeSpace(bytes));
+        }
+    }
+}
+
+impl Drop for Runtime {
+    /// Also on a panic: whoever asks afterwards is told at once instead of waiting for ever.
+    fn drop(&mut self) {
+        drop(self.shared.inbox.close());
+    }
+}
+
+fn gathered(messages: &[Message]) -> usize {
+    messages.iter().map(|message| if let Message::Port { requests, .. } = message { requests.len() } else { 0 }).sum()
+}
+
+/// How often the free space is looked at, at most: 1 s at 200 MB/s is less than the low mark.
+const DISK_LOOK: Duration = Duration::from_secs(1);
