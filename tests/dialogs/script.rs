@@ -89,6 +89,8 @@ pub(crate) trait Wire {
     fn send(&mut self, packet: &[u8]);
     /// The next reply, its lines without CRLF; `None` when there is none.
     fn reply(&mut self) -> Option<Vec<String>>;
+    /// What was said and not asked for: the conversation is over.
+    fn unasked(&mut self) -> Option<Vec<String>>;
     /// Shakes hands.
     fn tls(&mut self);
     /// Whether the server has closed and everything it said was read.
@@ -200,22 +202,24 @@ impl Dialog {
         Ok(Some(Step::Send(bytes)))
     }
 
-    /// Every way in which the octets may arrive without changing what is said.
-    pub(crate) fn packings(&self) -> Vec<Packing> {
+    /// The ways in which the octets may arrive without changing what is said. Over TCP packets are no promise, and a
+    /// server that closes early resets what it said: there, only what fits into one read is said all at once.
+    pub(crate) fn packings(&self, over_tcp: bool) -> Vec<Packing> {
+        let lengths = self.steps.iter().filter_map(|(_, step)| match step {
+            Step::Send(bytes) => Some(bytes.len()),
+            _ => None,
+        });
+        let paced = |step: &Step| matches!(step, Step::Tls | Step::Wait(_) | Step::Drip { .. });
+        let paced = self.options.whole_packets || self.steps.iter().any(|(_, step)| paced(step));
         let mut packings = vec![Packing::Lockstep];
-        if !self.options.whole_packets {
-            packings.push(Packing::Bytes);
-            let paced = |step: &Step| matches!(step, Step::Tls | Step::Wait(_) | Step::Drip { .. });
-            if !self.steps.iter().any(|(_, step)| paced(step)) {
-                packings.push(Packing::Once);
-            }
+        if !paced && (!over_tcp || lengths.clone().sum::<usize>() < 4_000) {
+            packings.push(Packing::Once);
         }
-        if self.options.split_all {
-            let sends = self.steps.iter().filter_map(|(_, step)| match step {
-                Step::Send(bytes) => Some(bytes.len()),
-                _ => None,
-            });
-            for (nth, length) in sends.enumerate() {
+        if !self.options.whole_packets && !over_tcp {
+            packings.push(Packing::Bytes);
+        }
+        if self.options.split_all && !over_tcp {
+            for (nth, length) in lengths.enumerate() {
                 packings.extend((1..length).map(|at| Packing::Cut { nth, at }));
             }
         }
@@ -298,7 +302,7 @@ impl Dialog {
             };
             outcome.map_err(|error| format!("{}.smtp:{number} ({packing:?}): {error}\n{transcript}", self.name))?;
         }
-        let at_the_end = match wire.reply() {
+        let at_the_end = match wire.unasked() {
             Some(lines) => Err(format!("unasked: {lines:?}")),
             None => wire.nothing_left(),
         };
