@@ -96,7 +96,7 @@ impl Plan {
                 None => Some(Outcome::Refused(no_route(domain))),
                 Some(Route::None) if own => Some(Outcome::NotTried { due_unix_ms: now + NO_ROUTE_WAIT_MS }),
                 Some(Route::None) => Some(Outcome::NotTried { due_unix_ms: now }),
-                Some(route) => plan.join(worker, route, i, now),
+                Some(route) => plan.join(worker, route, i, meta.arrival.at_unix_ms),
             };
             plan.decided.push(decided);
         }
@@ -104,7 +104,8 @@ impl Plan {
     }
 
     /// Adds a recipient to its destination's group; says when to look again if there is no place.
-    fn join(&mut self, worker: &Rc<Worker>, route: &Route, i: usize, now_unix_ms: u64) -> Option<Outcome> {
+    /// Mail that expires while its destination is away has been tried: others were, in its place.
+    fn join(&mut self, worker: &Rc<Worker>, route: &Route, i: usize, arrived_unix_ms: u64) -> Option<Outcome> {
         if let Some(group) = self.groups.iter_mut().find(|group| group.permit.route == *route) {
             group.members.push(i);
             return None;
@@ -113,9 +114,12 @@ impl Plan {
             self.groups.push(Group { permit, members: vec![i] });
             return None;
         }
-        let now_ms = worker.now_ms();
-        let wait = worker.with_gate(route, |gate| gate.backing_off_at(now_ms)).unwrap_or(0).max(1000);
-        Some(Outcome::NotTried { due_unix_ms: now_unix_ms + wait })
+        let (now_ms, now_unix_ms) = (worker.now_ms(), now_unix_ms());
+        let wait = worker.with_gate(route, |gate| gate.keeps_waiting_at(now_ms));
+        if wait.is_some() && worker.retry.is_expired(arrived_unix_ms, now_unix_ms) {
+            return Some(Outcome::Unreached(format!("{route} could not be reached")));
+        }
+        Some(Outcome::NotTried { due_unix_ms: now_unix_ms + wait.unwrap_or(0).max(1000) })
     }
 }
 

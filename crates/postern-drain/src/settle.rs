@@ -240,7 +240,7 @@ fn remaining(attempt: &Attempt<'_>, domain: String, rest: Tried<'_>) -> Letter {
         let arrived = meta.arrival.at_unix_ms;
         due = Some(attempt.retry.next_unix_ms(arrived, meta.attempts, attempt.now_unix_ms, attempt.random));
     }
-    Letter { domain, meta, due_unix_ms: due.unwrap_or(attempt.now_unix_ms) }
+    Letter { domain, meta, due_unix_ms: due.unwrap_or(0).max(attempt.now_unix_ms) }
 }
 
 fn dead_letter(attempt: &Attempt<'_>, domain: String, dead: Vec<(Recipient, Reply)>) -> Letter {

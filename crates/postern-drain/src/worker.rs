@@ -28,8 +28,9 @@ use crate::carries::{Carries, Known};
 use crate::delivery::Plan;
 use crate::drain::{Command, DrainOptions};
 use crate::limits::{
-    ASK_MAX, ASKED_AT_ONCE_MAX, DELIVERIES_MAX, DESTINATIONS_MAX, LEASE, LEASE_BATCH_MAX, LOOK_AGAIN,
-    RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE, TENTATIVE_BATCH_MAX, UNREADABLE_WAIT_MS,
+    ASK_MAX, ASKED_AT_ONCE_MAX, DELIVERIES_MAX, DESTINATIONS_MAX, EXPIRE_BATCH_MAX, EXPIRE_PAUSE_MS, LANES_PER_MS,
+    LEASE, LEASE_BATCH_MAX, LOOK_AGAIN, RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE, TENTATIVE_BATCH_MAX,
+    UNREADABLE_WAIT_MS,
 };
 use crate::maildir::Maildirs;
 use crate::release::Releases;
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     in_flight: RefCell<HashMap<ItemId, (Lane, bool)>>,
     ask: Notify,
     random: Cell<u64>,
+    /// Not before this is mail looked for that expired while its destination was away.
+    expire_again_ms: Cell<u64>,
     turn: Cell<usize>,
 }
 
@@ -68,6 +71,10 @@ struct Next {
     wait: Duration,
     /// Something could leave as soon as a delivery under way ends.
     blocked: bool,
+    /// With very many lanes a look at them all costs milliseconds: deliveries get their turn first.
+    rest: Duration,
+    /// This look is also for mail that expired while its destination was away.
+    expire: bool,
 }
 
 impl Next {
@@ -100,6 +107,7 @@ impl Worker {
             in_flight: RefCell::default(),
             ask: Notify::new(),
             random: Cell::new(getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15)),
+            expire_again_ms: Cell::new(0),
             turn: Cell::new(0),
             spool,
             routes,
@@ -131,8 +139,11 @@ impl Worker {
         loop {
             let next = caught(self.pass(tasks)).await.unwrap_or_else(|Panicked| {
                 self.counters.panics.fetch_add(1, Ordering::Relaxed);
-                Next { wait: Duration::from_secs(1), blocked: false }
+                Next { wait: Duration::from_secs(1), blocked: false, rest: Duration::ZERO, expire: false }
             });
+            if !next.rest.is_zero() {
+                sleep(next.rest).await;
+            }
             let wake = sleep(next.wait);
             let mut wake = pin!(wake);
             loop {
@@ -159,8 +170,10 @@ impl Worker {
     /// One look at all lanes; the lanes take turns, those with waiting senders come first.
     async fn pass(self: &Rc<Self>, tasks: &mut Tasks) -> Next {
         let (table, modes) = (self.routes.load_full(), self.modes.load_full());
-        let mut next = Next { wait: LOOK_AGAIN, blocked: false };
         let mut lanes = self.spool.lanes().await;
+        let rest = Duration::from_millis(lanes.len() as u64 / LANES_PER_MS);
+        let mut next =
+            Next { wait: LOOK_AGAIN, blocked: false, rest, expire: self.now_ms() >= self.expire_again_ms.get() };
         lanes.retain(|lane| lane.lane.class != Lane::DEAD_CLASS);
         self.turn.set(self.turn.get().wrapping_add(1));
         if !lanes.is_empty() {
@@ -205,7 +218,14 @@ impl Worker {
         if let Some(wait) = self.with_gate(route, |gate| gate.keeps_waiting_at(now)) {
             next.within_ms(wait);
             next.blocked = true;
-            return if mode == Mode::Hold { 0 } else { self.answer_waiting(lane, senders, wait).await };
+            if mode == Mode::Hold {
+                return 0;
+            }
+            let answered = self.answer_waiting(lane, senders, wait).await;
+            if next.expire {
+                self.expire(lane, table, modes, tasks).await;
+            }
+            return answered;
         }
         let allowed = self.allowed(lane, mode, senders, next);
         let room = DELIVERIES_MAX.saturating_sub(tasks.len()).min(self.with_gate(route, |gate| gate.free_at(now)));
@@ -275,6 +295,22 @@ impl Worker {
             self.put_back(lease, wait_ms).await;
         }
         leased
+    }
+
+    /// Mail that got too old while its destination could not be reached is settled without an
+    /// attempt: its senders are to be told after five days, not when the hop is back. Those that
+    /// turn out to be younger are postponed until the destination may be tried, hence the pause.
+    async fn expire(self: &Rc<Self>, lane: &LaneStats, table: &Arc<RouteTable>, modes: &Modes, tasks: &mut Tasks) {
+        let (now, now_ms) = (now_unix_ms(), self.now_ms());
+        if now_ms < self.expire_again_ms.get() || !lane.oldest_unix_ms.is_some_and(|at| self.retry.is_expired(at, now))
+        {
+            return;
+        }
+        self.expire_again_ms.set(now_ms + EXPIRE_PAUSE_MS);
+        self.expire_again_ms.set(self.now_ms() + EXPIRE_PAUSE_MS);
+        for lease in self.spool.lease(&lane.lane, EXPIRE_BATCH_MAX, now + millis(LEASE)).await {
+            self.start(lease, None, table, modes, tasks).await;
+        }
     }
 
     /// Returns an item unchanged, to be looked at again after `wait_ms`.

@@ -95,7 +95,9 @@ async fn a_drained_message_that_is_deferred_is_tried_again_though_its_domain_is_
 async fn a_route_of_none_keeps_everything_until_there_is_another() {
     let site = Site::new(Mode::Collect, "none");
     site.collect(&mail(ANN)).await;
-    assert_eq!(*site.drain.carries().borrow(), Carries { eight_bit: false, smtputf8: false });
+    let mut carries = site.drain.carries();
+    let eight_bit = Carries { eight_bit: true, smtputf8: false };
+    timeout(support::PATIENCE, carries.wait_for(|carries| *carries == eight_bit)).await.unwrap().unwrap();
     let mail_dir = site.mail_dir();
     site.set_routes(|table| table.default = Route::Maildir(mail_dir));
     site.until_empty().await;
@@ -165,6 +167,21 @@ async fn an_expired_public_message_is_a_dead_letter_and_a_relayed_one_is_reporte
     assert!(report.contains("Final-Recipient: rfc822; bob@far.example\r\nAction: failed\r\nStatus: 5.4.7\r\n"));
     assert!(report.contains("\r\nSubject: hello\r\n") && !report.contains("The body."));
     assert_eq!(site.drain.stats().reports, 1);
+}
+
+#[tokio::test]
+async fn mail_expires_while_its_destination_is_away() {
+    let hop = Hop::start(lmtp()).await;
+    hop.set_down(true);
+    let away = Duration::from_secs(600);
+    let backoff = DrainOptions { backoff_first: away, backoff_max: away, ..quick() };
+    let options = DrainOptions { expire_after: Duration::from_millis(1), concurrency_max: 1, ..backoff };
+    let site = Site::with(Mode::Hold, &hop.lmtp(), options);
+    for _ in 0..5 {
+        site.collect(&mail(ANN)).await;
+    }
+    site.set_mode("example.com", Mode::Collect);
+    site.until("expired", |lanes| in_lane(lanes, "example.com", Lane::DEAD_CLASS) == 5).await;
 }
 
 #[tokio::test]

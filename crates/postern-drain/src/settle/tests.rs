@@ -1,5 +1,6 @@
 use postern_proto::address::Address;
 use postern_proto::envelope::{Arrival, DsnRequest, Notify};
+use proptest::prelude::*;
 
 use super::*;
 use crate::drain::DrainOptions;
@@ -177,4 +178,49 @@ fn words_of_a_next_hop_are_repeated_clean_and_short() {
     assert!(cleaned.text.starts_with("a???\nbbb"));
     assert!(cleaned.text.len() <= REASON_BYTES_MAX);
     assert_eq!(bounded(&"é".repeat(400)).len(), 512);
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![Just(ok()), Just(full()), Just(busy()), Just(gone()), Just(held())]
+}
+
+proptest! {
+    #[test]
+    fn every_recipient_that_was_not_delivered_is_in_exactly_one_place(
+        tried in proptest::collection::vec((0..3usize, any_outcome()), 1..8),
+        via in prop_oneof![Just(Via::Public), Just(Via::Relay), Just(Via::Local)],
+        tentative: bool, expired: bool,
+    ) {
+        let names: Vec<String> =
+            tried.iter().enumerate().map(|(i, (domain, _))| format!("r{i}@{}.example", ["a", "b", "c"][*domain])).collect();
+        let meta = meta(via, Some("ann@s.example"), &names.iter().map(String::as_str).collect::<Vec<_>>());
+        let outcomes: Vec<Outcome> = tried.into_iter().map(|(_, outcome)| outcome).collect();
+        let now = if expired { NOW + 6 * 24 * 3_600_000 } else { NOW };
+        let settlement = run(&meta, tentative, now, &outcomes);
+        let (mut left, verdict) = (Vec::new(), match settlement {
+            Settlement::Postpone(ref letter) => { prop_assert!(letter.due_unix_ms >= now); None }
+            Settlement::Finish { ref verdict, .. } => Some(verdict.clone()),
+        });
+        match settlement {
+            Settlement::Postpone(letter) => left.extend(letter.meta.recipients),
+            Settlement::Finish { rest, dead, report, .. } => {
+                for letter in rest.iter().chain(&dead) {
+                    prop_assert!(letter.meta.recipients.iter().all(|to| *to.address.domain == *letter.domain));
+                    left.extend(letter.meta.recipients.clone());
+                }
+                left.extend(report.into_iter().map(|told| told.recipient));
+            }
+        }
+        left.sort_by(|one, two| one.address.cmp(&two.address));
+        let delivered = |outcome: &Outcome| matches!(outcome, Outcome::Delivered(_));
+        let mut expected: Vec<Recipient> = meta.recipients.iter().zip(&outcomes)
+            .filter(|(_, outcome)| !delivered(outcome)).map(|(to, _)| to.clone()).collect();
+        expected.sort_by(|one, two| one.address.cmp(&two.address));
+        if matches!(verdict, Some(Verdict::Refused(_) | Verdict::Deferred(_))) {
+            // The sender keeps the message, all of it.
+            prop_assert!(tentative && left.is_empty() && !outcomes.iter().any(delivered));
+        } else {
+            prop_assert_eq!(left, expected);
+        }
+    }
 }

@@ -194,18 +194,21 @@ impl Site {
     pub async fn next_event(&self) -> Event {
         let waiting = async {
             loop {
-                let mut events = self.events.borrow_mut();
-                if events.is_empty() {
-                    self.port.drain_events(&mut events);
+                if let Some(event) = self.take_event() {
+                    return event;
                 }
-                if !events.is_empty() {
-                    return events.remove(0);
-                }
-                drop(events);
                 self.bell.notified().await;
             }
         };
         timeout(PATIENCE, waiting).await.expect("no event came")
+    }
+
+    fn take_event(&self) -> Option<Event> {
+        let mut events = self.events.borrow_mut();
+        if events.is_empty() {
+            self.port.drain_events(&mut events);
+        }
+        (!events.is_empty()).then(|| events.remove(0))
     }
 
     /// Appends as the calm does and waits for the outcome.
