@@ -37,7 +37,11 @@ pub struct Connection {
     client_address: ClientAddress,
     /// Whom the next hop believes to be talking.
     told: Option<Xclient>,
+    /// At rest and sane. False while an order is under way: a caller that drops a future half-way
+    /// leaves a dialogue that the next message must not inherit the answers of.
     usable: bool,
+    /// The next hop answered before it was asked.
+    hasty: bool,
 }
 
 impl Connection {
@@ -59,6 +63,7 @@ impl Connection {
             client_address,
             told: proxied.map(xclient_of),
             usable: false,
+            hasty: false,
         }
     }
 
@@ -95,6 +100,7 @@ impl Connection {
     /// # Errors
     /// [`SendError`] when the session ended; the connection is of no more use.
     pub async fn send(&mut self, message: Outgoing<'_>) -> Result<Vec<RecipientResult>, SendError> {
+        self.take_up()?;
         self.look_alive();
         if self.client_address == ClientAddress::Xclient {
             self.tell(message.arrival).await.map_err(|failure| self.give_up(failure))?;
@@ -114,7 +120,10 @@ impl Connection {
         };
         self.client.begin(self.now(), &transaction);
         match self.run(&message).await {
-            Ok(results) => Ok(results),
+            Ok(results) => {
+                self.lay_down();
+                Ok(results)
+            }
             Err(failure) => Err(self.give_up(failure)),
         }
     }
@@ -128,12 +137,16 @@ impl Connection {
         sender: Option<&Address>,
         recipients: &[Recipient],
     ) -> Result<Vec<RecipientResult>, SendError> {
+        self.take_up()?;
         let dsn = DsnRequest::default();
         let transaction =
             Transaction { sender, recipients, eight_bit: false, smtputf8: false, dsn: &dsn, size: 0, probe: true };
         self.client.begin(self.now(), &transaction);
         match self.drive().await {
-            Ok(Step::Outcome(results)) => Ok(results),
+            Ok(Step::Outcome(results)) => {
+                self.lay_down();
+                Ok(results)
+            }
             Ok(step) => Err(self.give_up(misplaced(&step))),
             Err(failure) => Err(self.give_up(failure)),
         }
@@ -144,8 +157,11 @@ impl Connection {
     /// # Errors
     /// [`Failure`] when it is not.
     pub async fn reset(&mut self) -> Result<(), Failure> {
+        self.take_up().map_err(|error| error.failure)?;
         self.client.reset(self.now());
-        self.drive().await.map(|_| ()).inspect_err(|_| self.usable = false)
+        self.drive().await?;
+        self.lay_down();
+        Ok(())
     }
 
     /// QUIT, politely; errors do not matter any more.
@@ -162,7 +178,7 @@ impl Connection {
             match (self.drive().await?, tls) {
                 (Step::StartTls, Some(config)) => self.secure(config, name).await?,
                 (Step::Idle, _) => {
-                    self.usable = true;
+                    self.lay_down();
                     return Ok(());
                 }
                 (step, _) => return Err(misplaced(&step)),
@@ -201,10 +217,7 @@ impl Connection {
         loop {
             match self.drive().await? {
                 Step::Body => self.write_body(message).await?,
-                Step::Outcome(results) => {
-                    self.usable = matches!(self.client.poll(&mut self.out), Step::Idle);
-                    return Ok(results);
-                }
+                Step::Outcome(results) => return Ok(results),
                 step => return Err(misplaced(&step)),
             }
         }
@@ -250,7 +263,7 @@ impl Connection {
                 Step::Failed(failure) => return Err(failure),
                 // Output left over means that the next hop answered before it was asked.
                 step => {
-                    self.usable &= self.out.is_empty();
+                    self.hasty |= !self.out.is_empty();
                     self.out.clear();
                     return Ok(step);
                 }
@@ -287,6 +300,21 @@ impl Connection {
         if let Poll::Ready(Err(error)) = poll_talk(stream.as_mut(), client, out, self.epoch, true, &mut cx) {
             self.client.handle_closed(&words(&error));
         }
+    }
+
+    /// Before an order.
+    fn take_up(&mut self) -> Result<(), SendError> {
+        if std::mem::replace(&mut self.usable, false) {
+            return Ok(());
+        }
+        let failure = Failure::Closed(Phase::Idle, "it was given up before".to_owned());
+        Err(SendError { failure, decided: Vec::new() })
+    }
+
+    /// After an order. What a large message needed is not kept for the idle time.
+    fn lay_down(&mut self) {
+        self.usable = !self.hasty && matches!(self.client.poll(&mut self.out), Step::Idle);
+        self.out.shrink_to(READ_BYTES);
     }
 
     fn give_up(&mut self, failure: Failure) -> SendError {
@@ -348,6 +376,9 @@ fn poll_talk(
 
 async fn read_piece(file: &Arc<File>, at: u64, len: u64) -> Result<Vec<u8>, Failure> {
     let size = usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX).min(PIECE_BYTES);
+    if size == 0 {
+        return Ok(Vec::new());
+    }
     let file = Arc::clone(file);
     let read = tokio::task::spawn_blocking(move || {
         let mut piece = vec![0; size];

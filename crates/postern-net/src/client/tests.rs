@@ -370,6 +370,25 @@ async fn a_connection_closed_while_idle_is_noticed_before_anything_is_said() {
 }
 
 #[tokio::test]
+async fn an_order_that_was_dropped_half_way_ends_the_use_of_the_connection() {
+    let hop = hop::tcp(&["S: 220 hop
+        C: EHLO us.example
+        S: 250 hop
+        C: MAIL FROM:<>
+        CLOSE"])
+    .await;
+    let mut connection = connect(&hop, Protocol::Smtp, ClientAddress::None, "192.0.2.1:1").await.expect("a session");
+    let letter = Letter::from("192.0.2.1:1");
+    let unanswered = connection.send(letter.outgoing(OutgoingBody::Bytes(b"x")));
+    timeout(Duration::from_millis(30), unanswered).await.expect_err("no answer");
+    assert!(!connection.reusable());
+    let next = connection.send(letter.outgoing(OutgoingBody::Bytes(b"y"))).await.expect_err("given up");
+    assert!(matches!(next.failure, Failure::Closed(Phase::Idle, _)), "{next:?}");
+    drop(connection);
+    hop.heard().await;
+}
+
+#[tokio::test]
 async fn a_message_refused_while_it_is_sent_is_refused_with_that_reply() {
     let hop = hop::tcp(&["S: 220 hop
         C: EHLO us.example

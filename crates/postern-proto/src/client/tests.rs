@@ -784,7 +784,19 @@ const REPLIES: [&[u8]; 16] = [
     b"250 ok\r\n",
 ];
 
-/// A next hop that says anything at any time.
+/// What a sane next hop would say to the last thing that was said to it.
+fn sane(said: &[u8]) -> &'static [u8] {
+    let last = said.strip_suffix(b"\r\n").unwrap_or_default().rsplit(|&byte| byte == b'\n').next();
+    match last.unwrap_or_default() {
+        b"" | b"STARTTLS" | b"XCLIENT ADDR=192.0.2.1" => REPLIES[0],
+        b"EHLO us" | b"LHLO us" => REPLIES[3],
+        b"DATA" => b"250 ok\r\n250 ok\r\n250 ok\r\n450 no\r\n354 go\r\n",
+        b"." => b"250 ok\r\n250 ok\r\n250 ok\r\n",
+        _ => REPLIES[1],
+    }
+}
+
+/// A next hop that may say anything at any time.
 fn talk_to_a_madman(seed: u64) {
     let mut dice = Dice(seed | 1);
     let protocol = if dice.roll(2) == 0 { Protocol::Smtp } else { Protocol::Lmtp };
@@ -804,8 +816,10 @@ fn talk_to_a_madman(seed: u64) {
                         now = client.next_timeout().unwrap_or(now);
                         client.handle_timeout(now);
                     }
-                    _ => client.handle_bytes(now, REPLIES[dice.roll(REPLIES.len())]),
+                    2..6 => client.handle_bytes(now, REPLIES[dice.roll(REPLIES.len())]),
+                    _ => client.handle_bytes(now, sane(&out)),
                 }
+                out.clear();
             }
             Step::StartTls => client.handle_tls(now),
             Step::Body if dice.roll(4) == 0 => client.handle_bytes(now, REPLIES[dice.roll(REPLIES.len())]),
