@@ -117,14 +117,14 @@ pub(crate) enum Packing {
 }
 
 impl Dialog {
-    /// All dialogs of `tests/dialogs`, by name.
+    /// All dialogs of `tests/dialogs`, by name; with `DIALOG=text` those whose name holds the text.
+    #[allow(clippy::disallowed_methods, reason = "the test harness passes no arguments on")]
     pub(crate) fn all() -> Vec<Self> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/dialogs");
         let entries = std::fs::read_dir(&dir).expect("tests/dialogs is there");
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "smtp"));
         paths.sort();
-        // One dialog alone: DIALOG=name cargo test --test dialogs
         let wanted = std::env::var("DIALOG").ok();
         let dialogs = paths.iter().map(|path| {
             let name = path.file_stem().expect("has a stem").to_string_lossy().into_owned();

@@ -177,9 +177,11 @@ impl Chaos {
             (Asked::Store, true) if pick == 0 => Answer::StoreFailed(StoreFault::Full),
             (Asked::Store, true) => Answer::Stored,
             (_, true) => fate(pick),
-            (_, false) if choice % 3 == 0 => recipient_answer(pick),
-            (_, false) if choice % 3 == 1 => fate(pick),
-            (_, false) => Answer::Stored,
+            (_, false) => match choice % 3 {
+                0 => recipient_answer(pick),
+                1 => fate(pick),
+                _ => Answer::Stored,
+            },
         };
         let promise = matches!(answer, Answer::Committed { .. } | Answer::Delivered { .. });
         let owed = self.session.owes_reply();
