@@ -6,11 +6,13 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 use core::time::Duration;
 
-use super::body::BodyEncoder;
 use super::*;
 use crate::envelope::Notify;
 use crate::time::Instant;
 use crate::xclient::Xclient;
+
+mod madman;
+mod pieces;
 
 /// What the test asks of the machine when it is at rest.
 #[derive(Clone)]
@@ -697,52 +699,6 @@ fn a_thousand_recipients_go_in_bounded_flights() {
 }
 
 #[test]
-fn replies_are_bounded_and_junk_is_an_error() {
-    let read = |input: &str| {
-        let mut reader = reply::ReplyReader::default();
-        reader.read(input.as_bytes()).map(|(_, reply)| reply.map(|reply| reply.to_string()))
-    };
-    assert_eq!(read("250 2.1.0 ok\r\n"), Ok(Some("250 2.1.0 ok".into())));
-    assert_eq!(read("250\r\n"), Ok(Some("250".into())));
-    assert_eq!(read("250 2.1.0\n"), Ok(Some("250 2.1.0".into())));
-    assert_eq!(read("250 5.1.0 class differs\r\n"), Ok(Some("250 5.1.0 class differs".into())));
-    assert_eq!(read("550-a\r\n550-\u{7}b\r\n550 c"), Ok(None));
-    assert_eq!(read("550-a\r\n550 b\u{7}c\r\n"), Ok(Some("550 a b c".into())));
-    assert_eq!(read("550-a\r\n551 b\r\n"), Err(ReplyError::CodeChanges));
-    for junk in ["\r\n", "25\r\n", "2500 x\r\n", "abc def\r\n", "199 x\r\n", "600 x\r\n", "250_x\r\n"] {
-        assert_eq!(read(junk), Err(ReplyError::NotAReply), "{junk:?}");
-    }
-    assert_eq!(read(&"2".repeat(REPLY_LINE_BYTES_MAX)), Err(ReplyError::LineTooLong));
-    assert_eq!(read(&"250-x\r\n".repeat(REPLY_LINES_MAX + 1)), Err(ReplyError::TooManyLines));
-}
-
-#[test]
-fn a_message_ends_in_one_dot_line_however_it_is_cut() {
-    for (body, expected) in [
-        ("", ".\r\n"),
-        (".", "..\r\n.\r\n"),
-        ("a", "a\r\n.\r\n"),
-        ("a\r\n", "a\r\n.\r\n"),
-        ("a\r\n.\r\nb\r\n", "a\r\n..\r\nb\r\n.\r\n"),
-        ("a\r\n\r\n", "a\r\n\r\n.\r\n"),
-        (".a\r\n..b", "..a\r\n...b\r\n.\r\n"),
-        // A lone CR or LF is no line end to us, but it may be one to the next hop.
-        ("a\n.\nb", "a\r\n..\r\nb\r\n.\r\n"),
-        ("a\n.\r\nb", "a\r\n..\r\nb\r\n.\r\n"),
-        ("a\r.\rb\r", "a\r\n..\r\nb\r\n.\r\n"),
-        ("a\r\r\n.\r\n", "a\r\n\r\n..\r\n.\r\n"),
-    ] {
-        for cut in 0..=body.len() {
-            let (mut encoder, mut out) = (BodyEncoder::new(), Vec::new());
-            encoder.encode(&body.as_bytes()[..cut], &mut out);
-            encoder.encode(&body.as_bytes()[cut..], &mut out);
-            encoder.finish(&mut out);
-            assert_eq!(core::str::from_utf8(&out), Ok(expected), "{body:?} cut at {cut}");
-        }
-    }
-}
-
-#[test]
 fn a_failure_becomes_a_reply_for_reports() {
     let text = |failure: Failure| failure.reply().to_string();
     assert_eq!(
@@ -751,118 +707,4 @@ fn a_failure_becomes_a_reply_for_reports() {
     );
     assert_eq!(text(Failure::Refused(Phase::Hello, Reply::plain(554, "no"))), "554 no");
     assert!(Deadlines::default().final_dot >= Duration::from_secs(600), "RFC 5321 section 4.5.3.2.6");
-}
-
-/// A generator of the test's own: the seed is the whole story of a run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap_or(0) % sides
-    }
-}
-
-const REPLIES: [&[u8]; 16] = [
-    b"220 hop\r\n",
-    b"250 ok\r\n",
-    b"250 2.0.0 ok\r\n",
-    b"250-hop\r\n250-PIPELINING\r\n250-XCLIENT ADDR\r\n250 STARTTLS\r\n",
-    b"354 go\r\n",
-    b"354 go\r\n",
-    b"421 4.3.2 down\r\n",
-    b"450 4.2.0 later\r\n",
-    b"550 5.1.1 no\r\n",
-    b"552 too much\r\n",
-    b"250 ok\r\n250 ok\r\n354 go\r\n",
-    b"250-hop\r\n250 PIPELINING\r\n",
-    b"25",
-    b"0 x\r\n",
-    b"\r\n",
-    b"250 ok\r\n",
-];
-
-/// What a sane next hop would say to the last thing that was said to it.
-fn sane(said: &[u8]) -> &'static [u8] {
-    let last = said.strip_suffix(b"\r\n").unwrap_or_default().rsplit(|&byte| byte == b'\n').next();
-    match last.unwrap_or_default() {
-        b"" | b"STARTTLS" | b"XCLIENT ADDR=192.0.2.1" => REPLIES[0],
-        b"EHLO us" | b"LHLO us" => REPLIES[3],
-        b"DATA" => b"250 ok\r\n250 ok\r\n250 ok\r\n450 no\r\n354 go\r\n",
-        b"." => b"250 ok\r\n250 ok\r\n250 ok\r\n",
-        _ => REPLIES[1],
-    }
-}
-
-/// A next hop that may say anything at any time.
-fn talk_to_a_madman(seed: u64) {
-    let mut dice = Dice(seed | 1);
-    let protocol = if dice.roll(2) == 0 { Protocol::Smtp } else { Protocol::Lmtp };
-    let options =
-        ClientOptions { protocol, helo: "us".into(), starttls: dice.roll(2) == 0, deadlines: Deadlines::default() };
-    let mut now = Instant(0);
-    let mut client = Client::new(options, now);
-    let mut out = Vec::new();
-    let (mut sent_whole, mut orders) = (false, 0);
-    for _ in 0..200 {
-        match client.poll(&mut out) {
-            Step::Read => {
-                assert!(client.next_timeout().is_some(), "seed {seed}: a wait without a deadline");
-                match dice.roll(40) {
-                    0 => client.handle_closed("reset"),
-                    1 => {
-                        now = client.next_timeout().unwrap_or(now);
-                        client.handle_timeout(now);
-                    }
-                    2..6 => client.handle_bytes(now, REPLIES[dice.roll(REPLIES.len())]),
-                    _ => client.handle_bytes(now, sane(&out)),
-                }
-                out.clear();
-            }
-            Step::StartTls => client.handle_tls(now),
-            Step::Body if dice.roll(4) == 0 => client.handle_bytes(now, REPLIES[dice.roll(REPLIES.len())]),
-            Step::Body => {
-                client.encode_body(now, b"x\r\n.\r\n", &mut out);
-                client.end_body(now, &mut out);
-                sent_whole = true;
-            }
-            Step::Outcome(results) => {
-                assert_eq!(results.len(), 3, "seed {seed}: one result per recipient");
-                let delivered = results.iter().any(|result| matches!(result, RecipientResult::Delivered(_)));
-                assert!(sent_whole || !delivered, "seed {seed}: delivered, but never sent");
-            }
-            Step::Idle if orders == 5 => return,
-            Step::Idle => {
-                orders += 1;
-                sent_whole = false;
-                let order = match dice.roll(4) {
-                    0 => Order::Xclient("ADDR=192.0.2.1"),
-                    1 => Order::Reset,
-                    _ => Order::Send(letter(&["a@y.org", "b@y.org", "c@y.org"], "")),
-                };
-                give(&mut client, now, &order);
-            }
-            Step::Closed => return,
-            Step::Failed(failure) => {
-                let decided = client.take_decided();
-                assert!(decided.is_empty() || decided.len() == 3, "seed {seed}");
-                assert!(
-                    !matches!(failure, Failure::AfterFinalDot(_)) || sent_whole,
-                    "seed {seed}: ambiguous, but never sent"
-                );
-                let delivered = decided.iter().flatten().any(|result| matches!(result, RecipientResult::Delivered(_)));
-                assert!(sent_whole || !delivered, "seed {seed}: delivered, but never sent");
-                return;
-            }
-        }
-    }
-}
-
-#[test]
-fn whatever_a_next_hop_says_nothing_is_delivered_that_was_not_sent() {
-    for seed in 1..20_000_u64 {
-        talk_to_a_madman(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    }
 }

@@ -96,3 +96,24 @@ fn broken_headers_are_refused() {
     let long = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200]].concat();
     assert_eq!(parse(&long), Err(ProxyError::TooLong));
 }
+
+#[test]
+fn whatever_comes_is_decided_within_the_longest_header() {
+    let mut state = 1_u64;
+    for round in 0..20_000 {
+        let mut input: Vec<u8> = match round % 3 {
+            0 => b"PROXY TCP4 ".to_vec(),
+            1 => SIGNATURE_V2.to_vec(),
+            _ => Vec::new(),
+        };
+        input.resize_with(HEADER_BYTES_MAX, || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            u8::try_from(state >> 56).unwrap_or(0)
+        });
+        let decided = parse(&input);
+        assert_ne!(decided, Ok(None), "{round}");
+        if let Ok(Some((consumed, _))) = decided {
+            assert!(consumed <= HEADER_BYTES_MAX);
+        }
+    }
+}
