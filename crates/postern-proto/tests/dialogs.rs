@@ -48,6 +48,8 @@ struct Pure {
     expects_tls: bool,
     closed: bool,
     pieces: Vec<u8>,
+    /// Pieces of another message were still there when a message was handed over.
+    mixed_up: bool,
     stored: VecDeque<(Meta, Vec<u8>)>,
 }
 
@@ -74,6 +76,7 @@ impl Pure {
             expects_tls: false,
             closed: false,
             pieces: Vec::new(),
+            mixed_up: false,
             stored: VecDeque::new(),
         }
     }
@@ -129,6 +132,7 @@ impl Pure {
     /// `None`: no answer comes.
     fn settle(&mut self, finished: Finished) -> Option<Answer> {
         let pieces = std::mem::take(&mut self.pieces);
+        self.mixed_up |= finished.body.is_some() && !pieces.is_empty();
         match self.options.answer.as_deref().map(|answer| answer.split_once(' ').unwrap_or((answer, ""))) {
             Some(("full", _)) => return Some(Answer::StoreFailed(StoreFault::Full)),
             Some(("failed", _)) => return Some(Answer::StoreFailed(StoreFault::Failed)),
@@ -212,7 +216,9 @@ impl Wire for Pure {
     fn nothing_left(&mut self) -> Result<(), String> {
         let idle = self.closed || self.session.is_between_transactions();
         match self.stored.len() {
-            0 if idle && !self.pieces.is_empty() => Err("pieces of a dropped message were never abandoned".into()),
+            0 if self.mixed_up || (idle && !self.pieces.is_empty()) => {
+                Err("pieces of a dropped message were never abandoned".into())
+            }
             0 => Ok(()),
             left => Err(format!("{left} messages stored that nobody named")),
         }
