@@ -31,14 +31,17 @@ pub enum EventKind {
 /// Proof that an item is durable. Only the engine makes one, after the sync that covers the item succeeded.
 #[derive(Clone, Debug)]
 pub struct Receipt {
-    /// Messages that shared the sync.
-    pub group: u32,
-    _sealed: (),
+    group: u32,
 }
 
 impl Receipt {
+    /// Messages that shared the sync.
+    pub const fn group(&self) -> u32 {
+        self.group
+    }
+
     pub(crate) const fn after_sync(group: u32) -> Self {
-        Self { group, _sealed: () }
+        Self { group }
     }
 }
 

@@ -48,6 +48,7 @@ struct State {
 
 impl Inbox {
     /// Puts a message in, or gives it back when the engine has stopped.
+    #[expect(clippy::result_large_err, reason = "the message itself, once, when the spool has stopped")]
     pub(crate) fn push(&self, message: Message) -> Result<(), Message> {
         let mut state = self.lock();
         if state.closed {

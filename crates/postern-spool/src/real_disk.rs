@@ -137,6 +137,10 @@ impl RecoverySource for RealDisk {
         Ok(bytes)
     }
 
+    fn rewrite_segment(&mut self, segment: u32, bytes: &[u8]) -> io::Result<()> {
+        self.segment(segment)?.write_all_at(bytes, 0)
+    }
+
     fn sync_segment(&mut self, segment: u32) -> io::Result<()> {
         self.segment(segment)?.sync_all()
     }

@@ -139,7 +139,7 @@ impl Put<'_> {
         fixed[36..40].copy_from_slice(&(self.meta.len() as u32).to_le_bytes());
         fixed[40..42].copy_from_slice(&(self.key.len() as u16).to_le_bytes());
         fixed[42] = self.class;
-        fixed[43] = u8::from(self.held) * FLAG_HELD | shared;
+        fixed[43] = (u8::from(self.held) * FLAG_HELD) | shared;
         out.extend_from_slice(&fixed);
         out.extend_from_slice(self.key.as_bytes());
         out.extend_from_slice(self.meta);
@@ -189,7 +189,7 @@ pub(crate) fn write_update(
     let at = begin(out);
     out.extend_from_slice(&id.0.to_le_bytes());
     out.extend_from_slice(&due_unix_ms.to_le_bytes());
-    let flags = u8::from(held) * FLAG_HELD | u8::from(meta.is_some()) * FLAG_META;
+    let flags = (u8::from(held) * FLAG_HELD) | (u8::from(meta.is_some()) * FLAG_META);
     out.extend_from_slice(&[flags, 0, 0, 0]);
     out.extend_from_slice(&(meta.map_or(0, <[u8]>::len) as u32).to_le_bytes());
     out.extend_from_slice(meta.unwrap_or_default());

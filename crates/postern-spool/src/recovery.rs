@@ -3,7 +3,8 @@
 //! files never makes it fail; only a disk that cannot be read or synced does.
 //!
 //! It syncs what it has read before anything is built on it: after a mere kill the records may still be in the page cache
-//! only, and a later power cut must not take away what has been acted on.
+//! only, and a later power cut must not take away what has been acted on. The newest segment is written again first: if
+//! the process ended because a sync failed, the kernel holds pages it believes to be on the disk.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,6 +28,8 @@ pub trait RecoverySource {
     fn segment_head(&mut self, segment: u32, n: usize) -> io::Result<(u64, Vec<u8>)>;
     /// All bytes of a segment.
     fn read_segment(&mut self, segment: u32) -> io::Result<Vec<u8>>;
+    /// Writes a segment's bytes again as they were read, so that the next sync has something to write.
+    fn rewrite_segment(&mut self, segment: u32, bytes: &[u8]) -> io::Result<()>;
     /// Makes a segment durable as it was read.
     fn sync_segment(&mut self, segment: u32) -> io::Result<()>;
     /// Makes the names of segments and bodies durable.
@@ -74,6 +77,7 @@ pub fn recover(source: &mut impl RecoverySource, options: &SpoolOptions) -> io::
     heads.sort_by_key(|head| (head.2.map_or(0, |start| start.life.generation), head.0));
     let starts = || heads.iter().filter_map(|head| head.2);
     let oldest_live = starts().map(|start| start.oldest_live).max().unwrap_or(0);
+    let newest = starts().map(|start| start.life.generation).max().unwrap_or(0);
     // What a refused write left behind the end of its segment is not read, even if it is complete.
     let ends: HashMap<u64, u64> = starts().map(|start| (start.previous, start.previous_end)).collect();
 
@@ -93,9 +97,12 @@ pub fn recover(source: &mut impl RecoverySource, options: &SpoolOptions) -> io::
             recovered.segments.free.push_back(slot);
             continue;
         }
-        source.sync_segment(no)?;
         recovered.segments.order.push_back(slot);
         let bytes = source.read_segment(no)?;
+        if generation == newest {
+            source.rewrite_segment(no, &bytes)?;
+        }
+        source.sync_segment(no)?;
         let end = ends.get(&generation).copied();
         recovered.replay(source, slot, &bytes, end)?;
     }
@@ -266,6 +273,9 @@ pub mod fuzzing {
         }
         fn read_segment(&mut self, _: u32) -> io::Result<Vec<u8>> {
             Ok(self.0.to_vec())
+        }
+        fn rewrite_segment(&mut self, _: u32, _: &[u8]) -> io::Result<()> {
+            Ok(())
         }
         fn sync_segment(&mut self, _: u32) -> io::Result<()> {
             Ok(())

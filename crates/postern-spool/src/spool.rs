@@ -74,7 +74,9 @@ pub struct SpoolStats {
 impl Spool {
     /// Locks the directory, recovers what is in it, starts the threads. Blocks while the log is read.
     pub fn open(options: SpoolOptions) -> Result<(Self, RecoveryReport), OpenError> {
-        if !(16 << 10..=SEGMENT_BYTES_MAX).contains(&options.segment_bytes) || options.segment_bytes % 4096 != 0 {
+        if !(16 << 10..=SEGMENT_BYTES_MAX).contains(&options.segment_bytes)
+            || !options.segment_bytes.is_multiple_of(4096)
+        {
             return Err(OpenError::Options("segment_bytes must be a multiple of 4096, from 16 KiB to 1 GiB"));
         }
         if options.free_low_bytes > options.free_high_bytes {

@@ -193,6 +193,6 @@ fn the_door_is_woken_once_for_a_group() {
     assert!(wakes.try_recv().is_err());
     for event in events {
         let EventKind::Committed(receipt) = event.kind else { panic!("not committed") };
-        assert_eq!(receipt.group, 32);
+        assert_eq!(receipt.group(), 32);
     }
 }

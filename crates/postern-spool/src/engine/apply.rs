@@ -164,6 +164,11 @@ impl Engine {
                 if self.tentative.contains_key(&id.0) {
                     // Some recipients have it, the others would be lost: the sender tries again.
                     self.refuse_tentative(id, error);
+                } else if delete {
+                    if let Some(entry) = self.index.get_mut(id) {
+                        entry.closing = false;
+                    }
+                    self.offer(id);
                 } else {
                     self.finish_failed(id, error, None);
                 }

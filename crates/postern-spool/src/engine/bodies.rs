@@ -136,6 +136,10 @@ impl Engine {
         *refs -= 1;
         if *refs == 0 {
             self.body_refs.remove(&file);
+            // On a broken disk nobody knows which record got there; recovery removes what no record names.
+            if self.failed.is_some() {
+                return;
+            }
             self.submit(DiskOpKind::RemoveBody { body: ItemId(file) }, Waiting::Nothing);
         }
     }

@@ -110,7 +110,7 @@ impl Engine {
             };
             match purpose {
                 Purpose::Lease { until_unix_ms, .. } => {
-                    leases.extend(self.granted(id, turn, until_unix_ms, meta, body))
+                    leases.extend(self.granted(id, turn, until_unix_ms, meta, body));
                 }
                 Purpose::Copy => copied |= place.is_some_and(|(put, _)| self.copy(id, put, &meta, &body)),
                 Purpose::Show { token } => {
