@@ -30,7 +30,8 @@ pub(crate) struct Heard {
 }
 
 /// Lines of a script: `S: reply`, `C: command expected`, `BODY` (read to the dot), `TLS`
-/// (handshake), `PROXY` (header expected), `CLOSE` (expect the end). A script ends by closing.
+/// (handshake), `PROXY` (header expected), `CLOSE` (expect the end), `DEAF` (take anything up to the
+/// end). A script ends by closing.
 pub(crate) async fn tcp(scripts: &[&'static str]) -> Hop {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let addr = listener.local_addr().expect("an address");
@@ -96,6 +97,7 @@ async fn play(stream: Box<dyn Stream>, script: &'static str) -> Heard {
             match step {
                 "BODY" => read_body(&mut stream, &mut heard).await,
                 "PROXY" => read_proxy(&mut stream, &mut heard).await,
+                "DEAF" => tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(|_| ()),
                 "CLOSE" => match stream.read(&mut [0; 1]).await {
                     Ok(1) => Err(std::io::Error::other("the client went on")),
                     _ => Ok(()),

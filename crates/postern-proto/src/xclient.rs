@@ -130,10 +130,13 @@ impl Xclient {
     }
 
     /// What a next hop is to be told about a client at `peer` that connected to `local`.
+    ///
+    /// A name that nobody looked up is "temporarily unavailable": "unavailable" would claim that the
+    /// client has none, and hops refuse for good on that. Left out, Postfix would keep our own name.
     pub fn of_client(peer: SocketAddr, local: SocketAddr, name: Option<&str>, helo: &str, esmtp: bool) -> Self {
         let text = |text: &str| if text.is_empty() { Told::Unavailable } else { Told::Known(String::from(text)) };
         Self {
-            name: Some(name.map_or(Told::Unavailable, text)),
+            name: Some(name.map_or(Told::TempUnavailable, text)),
             addr: Some(Told::Known(peer.ip().to_canonical())),
             port: Some(Told::Known(peer.port())),
             esmtp: Some(esmtp),

@@ -374,8 +374,7 @@ async fn an_order_that_was_dropped_half_way_ends_the_use_of_the_connection() {
     let hop = hop::tcp(&["S: 220 hop
         C: EHLO us.example
         S: 250 hop
-        C: MAIL FROM:<>
-        CLOSE"])
+        DEAF"])
     .await;
     let mut connection = connect(&hop, Protocol::Smtp, ClientAddress::None, "192.0.2.1:1").await.expect("a session");
     let letter = Letter::from("192.0.2.1:1");

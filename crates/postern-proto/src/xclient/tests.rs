@@ -61,7 +61,7 @@ fn only_what_is_offered_is_told() {
     assert_eq!(
         line(&all()).as_deref(),
         Some(
-            "XCLIENT ADDR=IPV6:2001:db8::7 PORT=99 DESTADDR=192.0.2.25 DESTPORT=25 PROTO=ESMTP NAME=[UNAVAILABLE] HELO=a+20b+2Bc\r\n"
+            "XCLIENT ADDR=IPV6:2001:db8::7 PORT=99 DESTADDR=192.0.2.25 DESTPORT=25 PROTO=ESMTP NAME=[TEMPUNAVAIL] HELO=a+20b+2Bc\r\n"
         )
     );
     assert_eq!(line(&["addr".into()]).as_deref(), Some("XCLIENT ADDR=IPV6:2001:db8::7\r\n"));
