@@ -8,7 +8,7 @@ use postern_proto::envelope::Refusal;
 use postern_proto::mode::Mode;
 use postern_proto::reply::{Enhanced, Reply};
 use postern_spool::{BodySource, Fate, Lane};
-use stage::{Client, Door};
+use stage::Door;
 
 const BODY: &str = "Subject: x\r\n\r\nHello\r\n";
 
@@ -64,7 +64,9 @@ fn a_large_body_is_stored_in_a_file_and_comes_back_whole() {
     let door = Door::start(Mode::Hold);
     let mut client = door.connect();
     client.expect("220 ");
-    let body: String = std::iter::once("\r\n".to_owned()).chain((0..40_000).map(|n| format!("line {n} of a large message\r\n"))).collect();
+    let body: String = std::iter::once("\r\n".to_owned())
+        .chain((0..40_000).map(|n| format!("line {n} of a large message\r\n")))
+        .collect();
     let reply = client.send_message(&body);
     assert!(reply.starts_with("250 "), "{reply}");
     let lease = door.runtime().block_on(door.spool.lease(&Lane::new("example.com", 0), 1, u64::MAX)).pop().unwrap();

@@ -84,6 +84,7 @@ impl BodyReader {
     /// Reads behind DATA: removes dot-stuffing (RFC 5321 section 4.5.2), appends to `body`, and
     /// stops right behind the terminator.
     pub fn read_data(&mut self, input: &[u8], body: &mut Vec<u8>) -> Progress {
+        self.make_room(input, body);
         let mut at = 0;
         while at < input.len() {
             let byte = input[at];
@@ -111,6 +112,7 @@ impl BodyReader {
 
     /// Reads a piece of a BDAT chunk: every octet counts, there is no terminator.
     pub fn read_chunk(&mut self, mut input: &[u8], body: &mut Vec<u8>) {
+        self.make_room(input, body);
         while !input.is_empty() {
             let read = self.read_line(input, body);
             input = &input[read..];
@@ -121,6 +123,13 @@ impl BodyReader {
     pub fn end_chunks(&mut self, body: &mut Vec<u8>) {
         if self.at == At::Cr {
             self.fail(BodyFault::BareCarriageReturn, body);
+        }
+    }
+
+    /// Room for what has come, in one step rather than line by line; never for what is announced.
+    fn make_room(&self, input: &[u8], body: &mut Vec<u8>) {
+        if self.fault.is_none() {
+            body.reserve(input.len());
         }
     }
 

@@ -1,5 +1,5 @@
 //! A door, its spool and blunt clients: what the tests of this folder stand on.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,21 +15,21 @@ use postern_proto::session::SessionOptions;
 use postern_spool::{Spool, SpoolOptions};
 
 /// A running door for `example.com`, any recipient.
-pub struct Door {
+pub(crate) struct Door {
     doors: Option<Doors>,
     /// Behind it.
-    pub spool: Spool,
+    pub(crate) spool: Spool,
     _dir: tempfile::TempDir,
 }
 
 impl Door {
     /// With room for all.
-    pub fn start(mode: Mode) -> Self {
+    pub(crate) fn start(mode: Mode) -> Self {
         Self::start_with(mode, 10_000)
     }
 
     /// With room for some.
-    pub fn start_with(mode: Mode, connections_max: usize) -> Self {
+    pub(crate) fn start_with(mode: Mode, connections_max: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(SpoolOptions::new(dir.path())).unwrap();
         let policy = Policy { domains: [("example.com".to_owned(), Recipients::Any)].into(), ..Policy::default() };
@@ -54,27 +54,27 @@ impl Door {
     }
 
     /// Where it listens.
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.doors.as_ref().unwrap().addr()
     }
 
     /// The door's counters.
-    pub fn stats(&self) -> postern_doors::DoorStatsSnapshot {
+    pub(crate) fn stats(&self) -> postern_doors::DoorStatsSnapshot {
         self.doors.as_ref().unwrap().stats().snapshot()
     }
 
     /// A new client.
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.addr())
     }
 
     /// For the spool's asynchronous side.
-    pub fn runtime(&self) -> tokio::runtime::Runtime {
+    pub(crate) fn runtime(&self) -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
 
     /// Stops and waits.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let doors = self.doors.take().unwrap();
         self.runtime().block_on(doors.stop(Duration::from_secs(4)));
     }
@@ -91,20 +91,20 @@ impl Drop for Door {
 }
 
 /// A client that speaks in lockstep and waits at most ten seconds.
-pub struct Client {
+pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
 
 impl Client {
     /// Connects.
-    pub fn connect(addr: SocketAddr) -> Self {
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
     /// One line without its end; empty at the end of the connection.
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         // A reset is an end as well.
         let _read = self.stream.read_line(&mut line);
@@ -113,18 +113,18 @@ impl Client {
 
     /// The next line begins so.
     #[track_caller]
-    pub fn expect(&mut self, beginning: &str) {
+    pub(crate) fn expect(&mut self, beginning: &str) {
         let line = self.line();
         assert!(line.starts_with(beginning), "{line:?} does not begin with {beginning:?}");
     }
 
     /// Says something.
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
     /// A whole message to ann@example.com up to the final dot.
-    pub fn begin_message(&mut self, body: &str) {
+    pub(crate) fn begin_message(&mut self, body: &str) {
         for (command, reply) in [
             ("HELO client.example\r\n", "250 "),
             ("MAIL FROM:<bob@client.example>\r\n", "250 "),
@@ -139,7 +139,7 @@ impl Client {
     }
 
     /// The same, and the answer.
-    pub fn send_message(&mut self, body: &str) -> String {
+    pub(crate) fn send_message(&mut self, body: &str) -> String {
         self.begin_message(body);
         self.line()
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Ask, RecipientVerdict, Session, State, Then, Transaction, replies};
 use crate::command::{BodyType, Mail, Rcpt};
-use crate::envelope::{Notify, Recipient};
+use crate::envelope::Recipient;
 use crate::limits;
 use crate::time::Instant;
 
@@ -74,11 +74,8 @@ impl Session {
             return None;
         }
         let address = rcpt.address.clone();
-        transaction.pending = Some(Recipient {
-            address: rcpt.address,
-            original: rcpt.original,
-            notify: rcpt.notify.unwrap_or_else(Notify::default),
-        });
+        transaction.pending =
+            Some(Recipient { address: rcpt.address, original: rcpt.original, notify: rcpt.notify.unwrap_or_default() });
         self.state = State::AwaitRecipient;
         self.timer.wait(now, limits::RECIPIENT_TIMEOUT);
         Some(Then::Ask(Ask::Recipient(address)))
