@@ -9,7 +9,7 @@ use postern_net::client::ClientAddress;
 use postern_proto::envelope::{Notify, Via};
 use postern_proto::mode::Mode;
 use postern_spool::{Body, EventKind, Fate, Lane, When};
-use support::hop::{Hop, Manners};
+use support::hop::{HANG_UP, Hop, Manners};
 use support::{BODY, Mail, Site, count, heard, in_lane, mail, now_unix_ms, quick};
 use tokio::time::timeout;
 
@@ -438,4 +438,39 @@ async fn a_collect_rate_is_kept_and_waiting_senders_are_not_slowed() {
     assert!(matches!(fate, EventKind::Fate(Fate::Delivered)));
     assert_eq!(site.drain.drain_now(None, None).await, 1);
     site.until_empty().await;
+}
+
+#[tokio::test]
+async fn a_verdict_that_was_given_holds_though_the_connection_then_ends() {
+    let end = |to: &str| if to.starts_with("last") { HANG_UP } else { "250 2.0.0 ok" };
+    let hop = Hop::start(Manners { end, ..lmtp() }).await;
+    let site = Site::with(Mode::Collect, &hop.lmtp(), DrainOptions { retry_first: Duration::from_secs(60), ..quick() });
+    let id = site.collect(&mail(&["ann@example.com", "ben@example.com", "last@example.com"])).await;
+    site.until("tried", |lanes| lanes.iter().any(|lane| lane.waiting == 1)).await;
+    let item = site.spool.show(id).await.unwrap();
+    let left = postern_proto::envelope::Meta::from_bytes(&item.meta).unwrap();
+    let names: Vec<String> = left.recipients.iter().map(|to| to.address.to_string()).collect();
+    assert_eq!((names, left.attempts), (vec!["last@example.com".to_owned()], 1));
+}
+
+#[tokio::test]
+async fn a_letter_that_was_delivered_before_a_crash_is_not_delivered_again() {
+    let site = Site::new(Mode::Collect, "maildir:DIR/mail");
+    let (id, letter) = (site.spool.new_id(), mail(ANN));
+    let append = || site.append_as(id, &letter, Body::Inline(BODY.to_vec()), When::Commit);
+    append();
+    assert!(matches!(site.event(id).await, EventKind::Committed(_)));
+    site.until_empty().await;
+    site.drain.stop().await;
+    // The reader has seen the letter, and the spool has the item as if it had never been settled.
+    let (new, cur) = (site.mailbox("ann@example.com").join("new"), site.mailbox("ann@example.com").join("cur"));
+    let name = std::fs::read_dir(&new).unwrap().next().unwrap().unwrap().file_name().into_string().unwrap();
+    std::fs::rename(new.join(&name), cur.join(format!("{name}:2,S"))).unwrap();
+    append();
+    assert!(matches!(site.event(id).await, EventKind::Committed(_)));
+    let (spool, options) = (site.spool.clone(), site.options.clone());
+    let again = postern_drain::Drain::start(spool, site.routes.clone(), site.modes.clone(), options).unwrap();
+    site.until_empty().await;
+    assert_eq!((site.letters("ann@example.com").len(), again.stats().delivered), (0, 1));
+    again.stop().await;
 }
