@@ -161,12 +161,12 @@ impl Worker {
                 Route::Maildir(root) => self.to_maildir(context, root, &members).await,
                 _ => self.to_hop(context, &route, &members).await,
             };
+            permit.give_back(reach);
             let name = route.to_string();
             for (i, outcome) in members.into_iter().zip(outcomes) {
                 self.counters.note(&name, &outcome);
                 context.outcomes.borrow_mut()[i] = Some(outcome);
             }
-            permit.give_back(reach);
         }
     }
 

@@ -125,6 +125,9 @@ impl Remote {
         let connected = self.connector.connect(target, protocol, client_address, None).await;
         let connection = connected.map_err(|failure| words(&failure))?;
         let offers = connection.capabilities().clone();
+        if offers.xclient.is_some() {
+            self.without_xclient.borrow_mut().remove(route);
+        }
         let _ = timeout(QUIT_MAX, connection.quit()).await;
         Ok(offers)
     }

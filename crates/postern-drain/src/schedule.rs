@@ -80,6 +80,11 @@ impl Gate {
         (self.failures > 0 && now_ms < self.closed_until_ms).then(|| self.closed_until_ms - now_ms)
     }
 
+    /// The last attempt did not reach it: milliseconds until the next may start, none while it runs.
+    pub(crate) fn away_at(&self, now_ms: u64) -> Option<u64> {
+        (self.failures > 0).then(|| self.backing_off_at(now_ms).unwrap_or(0))
+    }
+
     /// Milliseconds that a waiting sender should not wait for: the destination backs off, or
     /// somebody finds out this moment whether it is back, which takes up to a connect timeout.
     pub(crate) fn keeps_waiting_at(&self, now_ms: u64) -> Option<u64> {

@@ -48,7 +48,8 @@ pub struct DestinationStats {
     pub deferred: u64,
     /// Recipients refused for good since start.
     pub refused: u64,
-    /// What went wrong last, with the cure where one is known.
+    /// What went wrong last, with the cure where one is known; forgotten when the destination is
+    /// reached again after it was not.
     pub last_error: Option<String>,
 }
 
@@ -99,6 +100,9 @@ impl Counters {
     /// Remembers a destination's state.
     pub(crate) fn note_state(&self, destination: &str, state: DestinationState, running: usize) {
         self.update(destination, |stats| {
+            if state == DestinationState::Up && stats.state != DestinationState::Up {
+                stats.last_error = None;
+            }
             stats.state = state;
             stats.running = running as u64;
         });

@@ -482,8 +482,8 @@ impl Worker {
     /// Tells `status` how a destination is.
     pub(crate) fn note_state(&self, route: &Route) {
         let now = self.now_ms();
-        let (backoff, running) = self.with_gate(route, |gate| (gate.backing_off_at(now), gate.running()));
-        let state = backoff.map_or(DestinationState::Up, |retry_in_ms| DestinationState::BackingOff { retry_in_ms });
+        let (away, running) = self.with_gate(route, |gate| (gate.away_at(now), gate.running()));
+        let state = away.map_or(DestinationState::Up, |retry_in_ms| DestinationState::BackingOff { retry_in_ms });
         self.counters.note_state(&route.to_string(), state, running);
     }
 

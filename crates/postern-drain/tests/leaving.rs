@@ -321,7 +321,8 @@ async fn mail_waits_for_a_hop_that_comes_back() {
     hop.set_down(false);
     hop.until_got(10).await;
     site.until_empty().await;
-    assert_eq!(site.drain.stats().destinations[0].state, DestinationState::Up);
+    let stats = &site.drain.stats().destinations[0];
+    assert_eq!((stats.state, stats.last_error.as_deref()), (DestinationState::Up, None));
 }
 
 #[tokio::test]
