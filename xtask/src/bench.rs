@@ -46,7 +46,7 @@ struct Server {
     _running: Box<dyn std::any::Any>,
 }
 
-/// `bench [--quick]`
+/// `bench [--quick] [--binary POSTERN]`
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let quick = args.iter().any(|arg| arg == "--quick");
     if std::thread::available_parallelism()?.get() < 2 {
@@ -56,10 +56,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if rustix::fs::statfs(std::env::temp_dir())?.f_type == TMPFS_MAGIC {
         bail!("{} is tmpfs; set TMPDIR to a directory on a disk", std::env::temp_dir().display());
     }
-    run::check(&mut run::cargo(["build", "--release", "--package", "postern"]))?;
     let dir = peers::make()?;
     let peers = Peers::at(&dir).context("smtp-source is missing")?;
-    let binary = run::target().join("release/postern");
+    let given = args.iter().skip_while(|arg| *arg != "--binary").nth(1).map(PathBuf::from);
+    let binary = match given {
+        Some(binary) => binary,
+        None => {
+            run::check(&mut run::cargo(["build", "--release", "--package", "postern"]))?;
+            run::target().join("release/postern")
+        }
+    };
     let rounds = if quick { 1 } else { 5 };
     let scale = if quick { 5 } else { 1 };
     let mut servers = vec![postern(&binary), smtp_sink(&peers)];
@@ -147,6 +153,9 @@ fn smtp_sink(peers: &Peers) -> Server {
     let scratch = Scratch::new("sink");
     let port = harness::free_port();
     let mut command = senders::pinned(&peers.command("usr/sbin/smtp-sink"), SERVER_CORE);
+    if rustix::process::geteuid().is_root() {
+        command.args(["-u", harness::Owner::QUEUE_USER]);
+    }
     command.arg(format!("127.0.0.1:{port}")).arg("1024");
     let log = scratch.path().join("log");
     let mut guard = Guard::spawn(&mut command, &log);

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 
 /// The root of the work tree: the folder above `xtask/`.
 pub(crate) fn root() -> PathBuf {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
-    manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).parent().unwrap_or(Path::new(".")).to_path_buf()
 }
 
 /// Cargo's target directory, where everything made by a task goes.
