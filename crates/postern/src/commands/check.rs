@@ -6,6 +6,7 @@
 mod certificate;
 mod next_hop;
 mod place;
+mod published;
 
 use std::path::Path;
 

@@ -32,6 +32,8 @@ pub(crate) struct Configured {
     pub(crate) all: Mode,
     /// Of single ones.
     pub(crate) domains: BTreeMap<String, Mode>,
+    /// Whether mail has nowhere to go (`none`): of every domain not named, and of single ones.
+    pub(crate) kept: (bool, BTreeMap<String, bool>),
 }
 
 /// A message to the task.
@@ -99,7 +101,7 @@ impl ModesTask {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Commands::default(),
             Err(error) => return Err(error),
         };
-        let published = Arc::new(ArcSwap::from_pointee(effective(&commands, &configured)));
+        let published = Arc::new(ArcSwap::from_pointee(in_force(&commands, &configured)));
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let handle = ModesHandle { messages: sender, published: published.clone() };
         Ok((Self { path, commands, configured, published, messages }, handle))
@@ -138,7 +140,7 @@ impl ModesTask {
     }
 
     fn publish(&self) {
-        self.published.store(Arc::new(effective(&self.commands, &self.configured)));
+        self.published.store(Arc::new(in_force(&self.commands, &self.configured)));
     }
 
     fn show(&self) -> Value {
@@ -184,6 +186,26 @@ fn effective(commands: &Commands, configured: &Configured) -> Modes {
         domains.insert(domain.clone(), command.unwrap_or_else(|| of(domain)));
     }
     Modes { default: commands.all.unwrap_or(configured.all), domains }
+}
+
+/// What doors and drain are told. Where mail has nowhere to go there is no outcome to wait for:
+/// `through` then answers at the receipt, at once, and not after the deadline.
+fn in_force(commands: &Commands, configured: &Configured) -> Modes {
+    let Modes { mut default, mut domains } = effective(commands, configured);
+    let (all_kept, kept) = &configured.kept;
+    for domain in kept.keys() {
+        domains.entry(domain.clone()).or_insert(default);
+    }
+    let answer = |mode: &mut Mode, kept: bool| {
+        if kept && *mode == Mode::Through {
+            *mode = Mode::Collect;
+        }
+    };
+    for (domain, mode) in &mut domains {
+        answer(mode, kept.get(domain).copied().unwrap_or(*all_kept));
+    }
+    answer(&mut default, *all_kept);
+    Modes { default, domains }
 }
 
 fn parse(bytes: &[u8]) -> io::Result<Commands> {

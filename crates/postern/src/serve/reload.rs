@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use postern_doors::Policy;
-use postern_drain::{DrainHandle, RouteTable};
+use postern_drain::{DrainHandle, Route, RouteTable};
 use postern_net::tls::ReloadableCert;
 use serde_json::{Value, json};
 
@@ -102,7 +102,13 @@ impl Reloader {
 
 /// The modes of the configuration, for the task that owns modes.
 pub(super) fn configured_modes(config: &Config) -> Configured {
-    Configured { all: config.settings.general.mode, domains: config.mode_by_domain.clone() }
+    let nowhere = |route: &Route| *route == Route::None;
+    let by_domain = config.deliver_by_domain.iter().map(|(domain, route)| (domain.clone(), nowhere(route)));
+    Configured {
+        all: config.settings.general.mode,
+        domains: config.mode_by_domain.clone(),
+        kept: (nowhere(&config.deliver), by_domain.collect()),
+    }
 }
 
 fn routes(config: &Config) -> RouteTable {

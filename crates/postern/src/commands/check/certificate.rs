@@ -17,7 +17,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
     };
     if !own && !files.cert.exists() {
         findings.note("TLS: a self-signed certificate will be made at the first start", "");
-        return;
+        return super::published::check(config, &[], findings).await;
     }
     let chain = match ReloadableCert::load(files) {
         Ok(certificate) => certificate.chain(),
@@ -28,6 +28,7 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
         Ok((_, parsed)) => look_at(config, &parsed, own, findings),
         Err(error) => findings.wrong(format!("TLS: the certificate cannot be read: {error}"), "see tls.cert"),
     }
+    super::published::check(config, &chain, findings).await;
 }
 
 fn look_at(config: &Config, certificate: &X509Certificate<'_>, own: bool, findings: &mut Findings) {

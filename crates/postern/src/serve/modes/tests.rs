@@ -3,7 +3,11 @@
 use super::*;
 
 fn configured() -> Configured {
-    Configured { all: Mode::Through, domains: [("c.example".to_owned(), Mode::Collect)].into() }
+    Configured {
+        all: Mode::Through,
+        domains: [("c.example".to_owned(), Mode::Collect)].into(),
+        kept: Default::default(),
+    }
 }
 
 /// After these commands, `expected` holds for a.example and c.example.
@@ -55,4 +59,18 @@ fn the_number_of_domains_with_a_command_is_bounded() {
     }
     assert!(apply(&mut state, Some("one.more".into()), Some(Mode::Hold)).is_err());
     apply(&mut state, Some("1.example".into()), Some(Mode::Collect)).expect("known");
+}
+
+#[test]
+fn where_mail_has_nowhere_to_go_through_answers_at_the_receipt() {
+    let check = |kept: (bool, &[(&str, bool)]), expected: (Mode, Mode)| {
+        let by_domain = kept.1.iter().map(|(domain, kept)| ((*domain).to_owned(), *kept)).collect();
+        let configured = Configured { all: Mode::Through, domains: BTreeMap::new(), kept: (kept.0, by_domain) };
+        let modes = in_force(&Commands::default(), &configured);
+        assert_eq!((modes.of("a.example"), modes.of("b.example")), expected);
+    };
+    check((false, &[]), (Mode::Through, Mode::Through));
+    check((true, &[]), (Mode::Collect, Mode::Collect));
+    check((true, &[("b.example", false)]), (Mode::Collect, Mode::Through));
+    check((false, &[("b.example", true)]), (Mode::Through, Mode::Collect));
 }

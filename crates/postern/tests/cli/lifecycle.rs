@@ -1,0 +1,142 @@
+//! Starting, stopping, reloading.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::harness::{BODY, Server, delivered, id_in, postern};
+
+#[test]
+fn serve_without_a_configuration_delivers_into_a_maildir_and_says_when_it_is_ready() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let server = Server::start(dir.path(), &["--door", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    assert!(server.ready.ends_with(" door=off admin=off relay=off\n"), "{:?}", server.ready);
+    assert_ne!(server.addr("smtp").port(), 0);
+    let mut smtp = server.smtp();
+    let reply = smtp.send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("250 2.0.0 Delivered as "), "{reply}");
+    let reply = smtp.send("bob@example.com", BODY).expect("answered");
+    assert!(reply.starts_with("250 "), "{reply}");
+    let reply = smtp.send("ann@elsewhere.example", BODY).expect("answered");
+    assert!(reply.starts_with("550 5.7."), "{reply}");
+    let mail = delivered(&dir.path().join("postern-data/mail"));
+    assert_eq!(mail.len(), 2);
+    assert!(mail.iter().all(|mail| mail.ends_with(BODY)), "{:?}", String::from_utf8_lossy(&mail[0]));
+}
+
+#[test]
+fn a_message_kept_with_deliver_none_leaves_at_a_later_start_with_a_target() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let mut server = Server::start(dir.path(), &["--deliver", "none"]);
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("250 2.0.0 Queued as "), "{reply}");
+    server.signal("-TERM");
+    assert!(server.wait().success());
+    assert!(!dir.path().join("postern-data/mail").exists());
+    let server = Server::start(dir.path(), &[]);
+    while server.status()["spool"]["items"] != 0 {}
+    assert_eq!(delivered(&dir.path().join("postern-data/mail")).len(), 1);
+}
+
+#[test]
+fn sigterm_lets_a_message_under_way_end_and_stops_within_ten_seconds() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let mut server = Server::start(dir.path(), &[]);
+    let mut idle = server.smtp();
+    let mut busy = server.smtp();
+    assert!(busy.envelope("ann@localhost").expect("answered").starts_with("354"));
+    let began = Instant::now();
+    server.signal("-TERM");
+    server.wait_for_log("stopping");
+    let reply = busy.say("Subject: late\r\n\r\nlate\r\n.").expect("answered");
+    assert!(reply.starts_with("250 "), "{reply}");
+    // The idle one is told, not cut.
+    assert!(idle.reply().is_ok_and(|reply| reply.starts_with("421 ")));
+    assert!(server.wait().success());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(!dir.path().join("postern-data/control.sock").exists());
+    assert_eq!(delivered(&dir.path().join("postern-data/mail")).len(), 1);
+}
+
+#[test]
+fn a_second_server_in_the_same_data_directory_is_refused_and_a_stale_socket_is_not_a_server() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let mut server = Server::start(dir.path(), &[]);
+    let pid = server.status()["pid"].as_u64().expect("pid");
+    let said = postern(dir.path(), &["serve", "--smtp", "127.0.0.1:0"]);
+    assert_eq!(said.code, 69, "{}", said.err);
+    assert!(said.err.contains(&format!("already running, pid {pid}")), "{}", said.err);
+    server.kill();
+    assert!(dir.path().join("postern-data/control.sock").exists(), "left behind by kill -9");
+    let server = Server::start(dir.path(), &[]);
+    assert_ne!(server.status()["pid"].as_u64(), Some(pid));
+}
+
+#[test]
+fn an_address_in_use_is_named_with_a_cure() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("free");
+    let addr = taken.local_addr().expect("bound").to_string();
+    let said = postern(dir.path(), &["serve", "--smtp", &addr]);
+    assert_eq!(said.code, 69, "{}", said.err);
+    assert!(said.err.contains(&addr) && said.err.contains("ss -ltnp"), "{}", said.err);
+}
+
+#[test]
+fn sighup_takes_new_domains_and_keeps_the_old_ones_when_the_file_is_wrong() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let file = dir.path().join("postern.toml");
+    fs::write(&file, "[recipients]\n\"a.example\" = \"any\"\n").expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let check = |recipient: &str, code: &str| {
+        let mut smtp = server.smtp();
+        smtp.say("MAIL FROM:<x@client.example>").expect("answered");
+        let reply = smtp.say(&format!("RCPT TO:<{recipient}>")).expect("answered");
+        assert!(reply.starts_with(code), "{recipient}: {reply}");
+    };
+    check("ann@a.example", "250");
+    check("ann@b.example", "550");
+    fs::write(&file, "threads = 3\n[recipients]\n\"b.example\" = \"any\"\n").expect("written");
+    server.signal("-HUP");
+    let line = server.wait_for_log("needs a restart");
+    assert!(line.contains("threads"), "{line}");
+    server.wait_for_log("configuration reloaded");
+    check("ann@a.example", "550");
+    check("ann@b.example", "250");
+    fs::write(&file, "[recipient]\n").expect("written");
+    server.signal("-HUP");
+    let line = server.wait_for_log("the old configuration stays in force");
+    assert!(line.contains("recipient"), "{line}");
+    check("ann@b.example", "250");
+}
+
+#[test]
+fn a_changed_file_of_recipients_is_seen_without_a_signal() {
+    let dir = tempfile::tempdir().expect("scratch");
+    fs::write(dir.path().join("names"), "ann\n").expect("written");
+    fs::write(dir.path().join("postern.toml"), "[recipients]\n\"a.example\" = { file = \"names\" }\n")
+        .expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let check = |recipient: &str, code: &str| {
+        let mut smtp = server.smtp();
+        smtp.say("MAIL FROM:<x@client.example>").expect("answered");
+        let reply = smtp.say(&format!("RCPT TO:<{recipient}>")).expect("answered");
+        assert!(reply.starts_with(code), "{recipient}: {reply}");
+    };
+    check("ann+lists@a.example", "250");
+    check("bob@a.example", "550 5.1.1");
+    fs::write(dir.path().join("names"), "ann\nbob\n").expect("written");
+    server.wait_for_log("recipients read again");
+    check("bob@a.example", "250");
+}
+
+#[test]
+fn the_relay_listener_takes_mail_for_anywhere_and_only_on_loopback() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let said = postern(dir.path(), &["serve", "--relay", "0.0.0.0:0"]);
+    assert_eq!(said.code, 78, "{}", said.err);
+    assert!(said.err.contains("not loopback"), "{}", said.err);
+    let server = Server::start(dir.path(), &["--relay", "127.0.0.1:0"]);
+    let mut relay = super::harness::Smtp::connect(server.addr("relay")).expect("greeted");
+    let reply = relay.send("ann@localhost", BODY).expect("answered");
+    assert!(id_in(&reply).is_some(), "{reply}");
+}

@@ -1,0 +1,7 @@
+//! The program as its user meets it: the real binary, its flags, files, signals and commands.
+
+mod checks;
+mod commands;
+mod config;
+mod harness;
+mod lifecycle;
