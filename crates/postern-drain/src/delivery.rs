@@ -399,8 +399,9 @@ async fn beginning(body: &BodySource, most: u64) -> Vec<u8> {
 fn log(lease: &Lease, meta: &Meta, outcomes: &[Outcome], tried: &[usize]) {
     let item = lease.id;
     for i in tried {
-        let to = &meta.recipients[*i].address;
-        match &outcomes[*i] {
+        let (Some(recipient), Some(outcome)) = (meta.recipients.get(*i), outcomes.get(*i)) else { continue };
+        let to = &recipient.address;
+        match outcome {
             Outcome::Delivered(_) => tracing::info!(%item, %to, "delivered"),
             Outcome::Refused(reply) => tracing::info!(%item, %to, %reply, "refused"),
             Outcome::Deferred(reply) => tracing::info!(%item, %to, %reply, "deferred"),
@@ -409,3 +410,6 @@ fn log(lease: &Lease, meta: &Meta, outcomes: &[Outcome], tried: &[usize]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
