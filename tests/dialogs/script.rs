@@ -1,14 +1,18 @@
 //! A dialog file as a value, and the one way to play it: see `README.md` beside this file.
 //!
-//! Owns the format (`*.smtp`), matching of replies and of stored messages. It never opens a socket
+//! Owns the format (`*.smtp`) and matching of stored messages; `play.rs` plays. It never opens a socket
 //! and knows no session: whoever plays a dialog hands in a [`Wire`]. Used by the runner over the pure
 //! session (`postern-proto/tests/dialogs.rs`) and the one over the daemon (`postern/tests/dialogs.rs`).
 
+#[path = "play.rs"]
+mod play;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use play::{Play, show};
 
 /// One conversation.
 #[derive(Clone, Debug)]
@@ -17,6 +21,7 @@ pub(crate) struct Dialog {
     pub(crate) name: String,
     /// What the server is set to.
     pub(crate) options: Options,
+    /// With the number of its line.
     steps: Vec<(usize, Step)>,
 }
 
@@ -228,85 +233,7 @@ impl Dialog {
 
     /// Plays the conversation; the error says at which line what went wrong, with what was said.
     pub(crate) fn play(&self, wire: &mut impl Wire, packing: Packing) -> Result<(), String> {
-        let mut transcript = String::new();
-        let mut last_reply: Vec<String> = Vec::new();
-        // Read while skipping, and meant for the next `S:`.
-        let mut unread: Option<Vec<String>> = None;
-        let mut sends = 0;
-        if packing == Packing::Once {
-            let all = self.steps.iter().flat_map(|(_, step)| match step {
-                Step::Send(bytes) => bytes.as_slice(),
-                _ => &[],
-            });
-            wire.send(&all.copied().collect::<Vec<u8>>());
-        }
-        for (number, step) in &self.steps {
-            let outcome = match step {
-                Step::Send(bytes) => {
-                    note(&mut transcript, 'C', bytes);
-                    match packing {
-                        Packing::Once => {}
-                        Packing::Bytes => bytes.iter().for_each(|byte| wire.send(&[*byte])),
-                        Packing::Cut { nth, at } if nth == sends => {
-                            wire.send(&bytes[..at]);
-                            wire.send(&bytes[at..]);
-                        }
-                        Packing::Lockstep | Packing::Cut { .. } => wire.send(bytes),
-                    }
-                    sends += 1;
-                    Ok(())
-                }
-                Step::Drip { every, bytes } => {
-                    for byte in bytes {
-                        wire.send(&[*byte]);
-                        wire.wait(*every);
-                    }
-                    Ok(())
-                }
-                Step::Reply(pattern) => match unread.take().or_else(|| wire.reply()) {
-                    None => Err(format!("no reply; expected {pattern}")),
-                    Some(lines) => {
-                        lines.iter().for_each(|line| note(&mut transcript, 'S', line.as_bytes()));
-                        last_reply = lines;
-                        expect(pattern, &last_reply[0])
-                    }
-                },
-                Step::Replies(pattern) => {
-                    let mut skipped = 0;
-                    unread = wire.reply();
-                    while unread.as_ref().is_some_and(|lines| matches(pattern, &lines[0])) {
-                        skipped += 1;
-                        unread = wire.reply();
-                    }
-                    if skipped > 0 { Ok(()) } else { Err(format!("said {unread:?}, expected {pattern}")) }
-                }
-                Step::Has(pattern) if last_reply.iter().any(|line| matches(pattern, line)) => Ok(()),
-                Step::Has(pattern) => Err(format!("no line {pattern}")),
-                Step::HasNot(pattern) if last_reply.iter().any(|line| matches(pattern, line)) => {
-                    Err(format!("a line {pattern}"))
-                }
-                Step::HasNot(_) => Ok(()),
-                Step::Tls => {
-                    wire.tls();
-                    Ok(())
-                }
-                Step::Closed if wire.closed() => Ok(()),
-                Step::Closed => Err("still open, or something was said before the end".into()),
-                Step::Wait(duration) => {
-                    wire.wait(*duration);
-                    Ok(())
-                }
-                Step::Mail(check) => wire.mail(check),
-                Step::NoMail if packing == Packing::Once => Ok(()),
-                Step::NoMail => wire.nothing_left(),
-            };
-            outcome.map_err(|error| format!("{}.smtp:{number} ({packing:?}): {error}\n{transcript}", self.name))?;
-        }
-        let at_the_end = match wire.unasked() {
-            Some(lines) => Err(format!("unasked: {lines:?}")),
-            None => wire.nothing_left(),
-        };
-        at_the_end.map_err(|error| format!("{}.smtp, at the end ({packing:?}): {error}\n{transcript}", self.name))
+        Play::new(wire, packing).run(self)
     }
 }
 
@@ -361,33 +288,6 @@ impl MailCheck {
     }
 }
 
-fn expect(pattern: &str, line: &str) -> Result<(), String> {
-    if matches(pattern, line) { Ok(()) } else { Err(format!("said {line:?}, expected {pattern}")) }
-}
-
-/// `*` stands for any run of characters, `?` for one; whether the fourth is a hyphen or a space
-/// (more lines follow, or not) is no matter.
-pub(crate) fn matches(pattern: &str, line: &str) -> bool {
-    let plain = |text: &str| {
-        let mut bytes = text.as_bytes().to_vec();
-        if bytes.get(3) == Some(&b'-') {
-            bytes[3] = b' ';
-        }
-        bytes
-    };
-    glob(&plain(pattern), &plain(line))
-}
-
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=text.len()).any(|at| glob(rest, &text[at..])),
-        (Some((b'?', pattern)), Some((_, text))) => glob(pattern, text),
-        (Some((a, pattern)), Some((b, text))) if a == b => glob(pattern, text),
-        _ => false,
-    }
-}
-
 /// `\r`, `\n`, `\t`, `\\`, `\xHH`, and `\*N(text)` for N times the text.
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
@@ -427,16 +327,4 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix('s').and_then(|number| number.parse().ok());
     number.map(Duration::from_secs).ok_or_else(|| format!("{text:?} is not like 310s"))
-}
-
-fn note(transcript: &mut String, who: char, bytes: &[u8]) {
-    _ = writeln!(transcript, "    {who} {}", show(bytes));
-}
-
-fn show(bytes: &[u8]) -> String {
-    let mut text = bytes[..bytes.len().min(400)].escape_ascii().to_string();
-    if bytes.len() > 400 {
-        _ = write!(text, "… ({} octets)", bytes.len());
-    }
-    text
 }
