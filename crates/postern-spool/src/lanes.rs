@@ -16,6 +16,8 @@ pub(crate) struct Lanes {
     unused: Vec<LaneNo>,
     /// Nothing becomes due before this.
     next_due_unix_ms: Option<u64>,
+    /// When all lanes were last looked at.
+    promoted_unix_ms: u64,
 }
 
 #[derive(Debug)]
@@ -128,9 +130,14 @@ impl Lanes {
         }
     }
 
-    pub(crate) fn offer_tentative(&mut self, no: LaneNo, id: ItemId, due_unix_ms: u64) {
+    /// Makes a tentative item leasable once due; true when that is now.
+    pub(crate) fn offer_tentative(&mut self, no: LaneNo, id: ItemId, due_unix_ms: u64, now_unix_ms: u64) -> bool {
         self.lanes[no as usize].tentative.insert((due_unix_ms, id.0));
-        self.due_at(due_unix_ms);
+        let now = due_unix_ms <= now_unix_ms;
+        if !now {
+            self.due_at(due_unix_ms);
+        }
+        now
     }
 
     pub(crate) fn withdraw_tentative(&mut self, no: LaneNo, id: ItemId, due_unix_ms: u64) {
@@ -166,15 +173,16 @@ impl Lanes {
 
     /// When something may become due next.
     pub(crate) fn next_due_unix_ms(&self) -> Option<u64> {
-        self.next_due_unix_ms
+        self.next_due_unix_ms.map(|due| due.max(self.promoted_unix_ms + DUE_STEP_MS))
     }
 
     /// Moves what has become due; true when anything has. Costs one look at each lane, so it is not done again within
     /// [`DUE_STEP_MS`].
     pub(crate) fn promote(&mut self, now_unix_ms: u64) -> bool {
-        if self.next_due_unix_ms.is_none_or(|due| due > now_unix_ms) {
+        if self.next_due_unix_ms().is_none_or(|due| due > now_unix_ms) {
             return false;
         }
+        self.promoted_unix_ms = now_unix_ms;
         let mut changed = false;
         let mut next = None;
         for queue in &mut self.lanes {
@@ -186,7 +194,7 @@ impl Lanes {
                 next = Some(next.map_or(first.0, |next: u64| next.min(first.0)));
             }
         }
-        self.next_due_unix_ms = next.map(|next| next.max(now_unix_ms.saturating_add(DUE_STEP_MS)));
+        self.next_due_unix_ms = next;
         changed
     }
 

@@ -229,7 +229,10 @@ impl Spool {
 impl Inner {
     fn join(&self) {
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = thread.join();
+            // The last handle may go with the waker of a port, in the engine thread itself.
+            if thread.thread().id() != std::thread::current().id() {
+                let _ = thread.join();
+            }
         }
     }
 }

@@ -108,8 +108,7 @@ impl Engine {
         self.tentative.insert(id.0, item);
         self.lanes.count_tentative(lane, true);
         if offered {
-            self.lanes.offer_tentative(lane, id, due_unix_ms);
-            self.changed |= due_unix_ms <= self.now_unix_ms;
+            self.changed |= self.lanes.offer_tentative(lane, id, due_unix_ms, self.now_unix_ms);
         }
     }
 

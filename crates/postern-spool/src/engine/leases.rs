@@ -54,8 +54,7 @@ impl Engine {
             let offered = matches!(item.state, State::Waiting | State::Syncing);
             self.count_leased(lane, false);
             if offered {
-                self.lanes.offer_tentative(lane, id, due);
-                self.changed |= due <= self.now_unix_ms;
+                self.changed |= self.lanes.offer_tentative(lane, id, due, self.now_unix_ms);
             }
         } else if let Some(entry) = self.index.get_mut(id) {
             if !std::mem::take(&mut entry.leased) {
@@ -111,7 +110,7 @@ impl Engine {
             self.leases.remove(&(lease.until_unix_ms, lease.id.0));
             self.unlease(lease.id);
         } else {
-            self.lanes.offer_tentative(lane, lease.id, due_unix_ms);
+            self.changed |= self.lanes.offer_tentative(lane, lease.id, due_unix_ms, self.now_unix_ms);
         }
         if waits {
             self.tell_fate(port, lease.id, Fate::Unsettled);

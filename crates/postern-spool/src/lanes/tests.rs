@@ -9,7 +9,7 @@ fn items_are_taken_in_the_order_they_become_due_and_tentative_ones_first() {
         lanes.offer(no, ItemId(id), due, 20);
     }
     let no = lanes.admit(&lane, ItemId(5), 1);
-    lanes.offer_tentative(no, ItemId(5), 40);
+    lanes.offer_tentative(no, ItemId(5), 40, 20);
     let taken = |lanes: &mut Lanes, now| lanes.take_due(no, 9, now).into_iter().map(|t| t.0.0).collect::<Vec<_>>();
     assert_eq!(taken(&mut lanes, 20), [2]);
     assert_eq!(taken(&mut lanes, 100), [5, 3, 1]);
