@@ -23,7 +23,84 @@ struct Mutant {
     test: &'static str,
 }
 
-const MUTANTS: [Mutant; 0] = [];
+const WRITER: &str = "crates/postern-spool/src/engine/writer.rs";
+const SIM: &[&str] = &["--package", "postern-sim", "--test", "spool"];
+const SPOOL: &[&str] = &["--package", "postern-spool", "--lib"];
+const POWER: &str = "nothing_promised_is_lost_when_the_power_goes_at_any_moment";
+
+const MUTANTS: [Mutant; 7] = [
+    Mutant {
+        name: "no-sync",
+        file: WRITER,
+        from: "                Some((slot, _)) => self.sync_log(slot, Phase::Sync),\n",
+        to: "                Some(_) => self.apply_front(),\n",
+        cargo: SIM,
+        test: POWER,
+    },
+    Mutant {
+        name: "no-sync-in-the-kernel",
+        file: "crates/postern-spool/src/real_disk.rs",
+        from: "self.segment(segment)?.sync_data()?;",
+        to: "self.segment(segment)?;",
+        cargo: SPOOL,
+        test: "real_disk::tests::a_log_sync_reaches_the_kernel_and_its_failure_comes_back",
+    },
+    Mutant {
+        name: "reply-before-sync",
+        file: WRITER,
+        from: "\
+                Some((slot, _)) => self.sync_log(slot, Phase::Sync),
+                None => self.fail(\"a batch was written to no segment\".into()),
+            },
+            Phase::Sync => self.apply_front(),
+",
+        to: "\
+                Some((slot, _)) => {
+                    self.apply_front();
+                    self.sync_log(slot, Phase::Sync);
+                }
+                None => self.fail(\"a batch was written to no segment\".into()),
+            },
+            Phase::Sync => {}
+",
+        cargo: SIM,
+        test: POWER,
+    },
+    Mutant {
+        name: "no-directory-sync",
+        file: WRITER,
+        from: "            (Waiting::CreatedSynced(no), Ok(())) => self.submit(DiskOpKind::SyncLogDir, Waiting::CreatedNamed(no)),
+            (Waiting::CreatedNamed(no), Ok(())) => {
+",
+        to: "            (Waiting::CreatedSynced(no) | Waiting::CreatedNamed(no), Ok(())) => {\n",
+        cargo: SIM,
+        test: POWER,
+    },
+    Mutant {
+        name: "stale-generation",
+        file: "crates/postern-spool/src/record.rs",
+        from: "self.life == life && self.offset == offset",
+        to: "(self.life == life || self.life.generation > 0) && self.offset == offset",
+        cargo: SPOOL,
+        test: "scan::tests::a_recycled_segment_never_gives_back_records_of_an_earlier_life",
+    },
+    Mutant {
+        name: "no-directory-sync-in-the-kernel",
+        file: "crates/postern-spool/src/real_disk.rs",
+        from: "DiskOpKind::SyncLogDir => sync_dir(&self.dir.join(LOG_DIR))?,",
+        to: "DiskOpKind::SyncLogDir => {}",
+        cargo: SPOOL,
+        test: "real_disk::tests::a_directory_sync_reaches_the_kernel_and_its_failure_comes_back",
+    },
+    Mutant {
+        name: "judged-dropped",
+        file: "crates/postern-proto/src/envelope.rs",
+        from: "postcard::to_extend(self, bytes)",
+        to: "postcard::to_extend(&Self { judged: false, ..self.clone() }, bytes)",
+        cargo: &["--package", "postern", "--test", "peers"],
+        test: "judged::what_a_filter_has_judged_stays_judged_in_the_spool_over_a_restart",
+    },
+];
 
 /// `mutants [NAME …]`
 pub(crate) fn run(wanted: &[String]) -> Result<()> {

@@ -7,6 +7,7 @@
 mod harness;
 
 mod forged;
+mod judged;
 mod matrix;
 mod refused;
 mod relayed;
