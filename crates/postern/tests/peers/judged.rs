@@ -48,7 +48,7 @@ fn what_a_filter_has_judged_stays_judged_in_the_spool_over_a_restart() {
     let scratch = Scratch::new("judged");
     let (spool, _) = Spool::open(options(&scratch)).expect("a new spool opens");
     let (wake, woken) = mpsc::channel();
-    let mut port = spool.port(Arc::new(move || wake.send(()).unwrap_or_default()));
+    let port = spool.port(Arc::new(move || wake.send(()).unwrap_or_default()));
     let lane = Lane::new("example.com", 0);
     for judged in [true, false] {
         let body = Body::Inline(b"hello".to_vec());
