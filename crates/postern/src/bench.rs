@@ -73,7 +73,8 @@ struct Sample {
 
 fn table(args: &BenchArgs) -> Result<(), Failure> {
     let (rounds, messages) = if args.quick { (2, args.messages.min(4_000)) } else { (args.rounds, args.messages) };
-    let cores = machine::cores();
+    // Before this process is bound to one core itself.
+    let (cores, machine) = (machine::cores(), machine::describe());
     if cores < 2 {
         eprintln!("only one core: server and load share it, read the figures accordingly");
     }
@@ -96,7 +97,6 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
             idle.push(idle::measure(name, count, starttls)?);
         }
     }
-    let machine = machine::describe();
     if args.json {
         println!(
             "{}",

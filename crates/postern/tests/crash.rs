@@ -167,11 +167,8 @@ fn kill_9_while_mail_is_delivered_leaves_every_answered_message_in_the_maildir()
     let flags = |round: u64| vec!["--mode", if round.is_multiple_of(2) { "through" } else { "collect" }];
     let promises = kill_again_and_again(dir.path(), flags, MESSAGES_DELIVERED, seed);
     let server = Server::start(dir.path(), &["--mode", "collect"]);
-    let until = Instant::now() + PATIENCE * 3;
     // What was leased when the server died is leasable again at once: leases are not kept on disk.
-    while server.status()["spool"]["items"] != 0 {
-        assert!(Instant::now() < until, "seed {seed}: not drained: {}", server.status());
-    }
+    server.wait_until_drained();
     let mail = delivered(&dir.path().join("postern-data/mail"));
     let mut there = HashSet::new();
     for message in &mail {

@@ -83,8 +83,9 @@ async fn open(addr: SocketAddr, count: u32, starttls: bool) -> io::Result<Vec<Id
     Ok(idle)
 }
 
-/// Connections before the first weighing.
-const WARM_UP: u32 = 500;
+/// Connections before the first weighing. Few: what they leave behind in the allocator is used
+/// again by those that are weighed, and would make them look too light.
+const WARM_UP: u32 = 20;
 /// New clients that are timed.
 const GREETINGS: u32 = 200;
 /// For what the server does after the last byte: freeing, closing.

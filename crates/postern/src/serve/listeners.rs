@@ -24,6 +24,7 @@ pub(crate) struct Listeners {
 /// Which address, why, and what to do about it.
 pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure> {
     let mut listeners = inherited()?;
+    share_among(threads, &mut listeners.smtp)?;
     if listeners.smtp.is_empty() {
         for addr in &config.settings.smtp.listen {
             // One listener per thread: the kernel then spreads connections over them (SO_REUSEPORT).
@@ -40,6 +41,15 @@ pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure
             config.settings.relay.listen.iter().map(|addr| bind(*addr, false)).collect::<Result<_, _>>()?;
     }
     Ok(listeners)
+}
+
+/// A socket from the service manager cannot be opened again: the threads share its queue.
+fn share_among(threads: usize, listeners: &mut Vec<TcpListener>) -> Result<(), Failure> {
+    let copies = listeners.iter().flat_map(|listener| (1..threads).map(|_| listener.try_clone()));
+    let copies: Vec<TcpListener> =
+        copies.collect::<Result<_, _>>().map_err(|error| Failure::io(Code::Os, "inherited socket", &error))?;
+    listeners.extend(copies);
+    Ok(())
 }
 
 fn bind(addr: SocketAddr, reuse_port: bool) -> Result<TcpListener, Failure> {
@@ -85,6 +95,7 @@ fn inherited() -> Result<Listeners, Failure> {
 /// The distinct addresses of some listeners.
 pub(crate) fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
     let mut addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    addresses.sort_unstable();
     addresses.dedup();
     addresses
 }

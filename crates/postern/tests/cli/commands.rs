@@ -45,7 +45,7 @@ fn buffered_mail_stays_until_the_buffer_is_switched_off() {
     check_said(&server, &["status"], &["hold", "1 messages", "messages per commit"]);
     assert!(delivered(&dir.path().join("postern-data/mail")).is_empty());
     check_said(&server, &["buffer", "off"], &["auto (through)"]);
-    while server.status()["spool"]["items"] != 0 {}
+    server.wait_until_drained();
     assert_eq!(delivered(&dir.path().join("postern-data/mail")).len(), 1);
 }
 
@@ -54,7 +54,7 @@ fn drain_lets_out_what_is_held_and_the_mode_stays() {
     let dir = tempfile::tempdir().expect("scratch");
     let (server, _) = held_server(dir.path());
     check_said(&server, &["drain", "localhost", "--rate", "50"], &["1 messages of localhost", "50 a second"]);
-    while server.status()["spool"]["items"] != 0 {}
+    server.wait_until_drained();
     assert_eq!(delivered(&dir.path().join("postern-data/mail")).len(), 1);
     check_said(&server, &["mode"], &["hold"]);
     assert_eq!(server.command(&["drain", "--rate", "0"]).code, 64);

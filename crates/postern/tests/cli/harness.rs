@@ -49,15 +49,14 @@ impl Server {
 
     /// Starts it with exactly these flags.
     pub(crate) fn spawn(dir: &Path, flags: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_postern"))
-            .arg("serve")
-            .args(flags)
-            .current_dir(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.arg("serve").args(flags).stdin(Stdio::null());
+        Self::spawn_command(dir, &mut command)
+    }
+
+    /// Starts what becomes a server.
+    pub(crate) fn spawn_command(dir: &Path, command: &mut Command) -> Self {
+        let mut child = command.current_dir(dir).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
         let (lines, log) = channel();
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         std::thread::spawn(move || {
@@ -96,6 +95,14 @@ impl Server {
         let said = self.command(&["status", "--json"]);
         assert_eq!(said.code, 0, "{}", said.err);
         serde_json::from_str(&said.out).expect("JSON")
+    }
+
+    /// Waits until nothing is left in the spool.
+    pub(crate) fn wait_until_drained(&self) {
+        let until = Instant::now() + PATIENCE;
+        while self.status()["spool"]["items"] != 0 {
+            assert!(Instant::now() < until, "not drained: {}", self.status());
+        }
     }
 
     /// Waits for a log line with these words.

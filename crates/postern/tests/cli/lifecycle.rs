@@ -1,6 +1,8 @@
 //! Starting, stopping, reloading.
 
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::harness::{BODY, Server, delivered, id_in, postern};
@@ -33,7 +35,7 @@ fn a_message_kept_with_deliver_none_leaves_at_a_later_start_with_a_target() {
     assert!(server.wait().success());
     assert!(!dir.path().join("postern-data/mail").exists());
     let server = Server::start(dir.path(), &[]);
-    while server.status()["spool"]["items"] != 0 {}
+    server.wait_until_drained();
     assert_eq!(delivered(&dir.path().join("postern-data/mail")).len(), 1);
 }
 
@@ -139,4 +141,56 @@ fn the_relay_listener_takes_mail_for_anywhere_and_only_on_loopback() {
     let mut relay = super::harness::Smtp::connect(server.addr("relay")).expect("greeted");
     let reply = relay.send("ann@localhost", BODY).expect("answered");
     assert!(id_in(&reply).is_some(), "{reply}");
+}
+
+#[test]
+fn started_as_root_it_becomes_the_user_of_run_as_after_opening_its_addresses() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let config = "[run_as]\nuser = \"65534\"\ngroup = \"65534\"\n";
+    fs::write(dir.path().join("postern.toml"), config).expect("written");
+    // The user must be able to reach its data directory.
+    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let root = fs::metadata("/proc/self").is_ok_and(|meta| std::os::unix::fs::MetadataExt::uid(&meta) == 0);
+    if !root {
+        let said = postern(dir.path(), &["serve", "--smtp", "127.0.0.1:0", "-c", "postern.toml"]);
+        assert_eq!(said.code, 77, "{}", said.err);
+        return;
+    }
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let pid = server.status()["pid"].as_u64().expect("pid");
+    for task in fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten() {
+        let status = fs::read_to_string(task.path().join("status")).expect("readable");
+        let ids = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim().to_owned();
+        assert_eq!(ids("Uid:"), "65534\t65534\t65534\t65534");
+        assert_eq!(ids("Gid:"), "65534\t65534\t65534\t65534");
+        assert_eq!(ids("Groups:"), "65534");
+    }
+    assert!(server.smtp().send("ann@localhost", BODY).expect("answered").starts_with("250 "));
+}
+
+#[test]
+fn a_socket_of_the_service_manager_is_served() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free");
+    let addr = listener.local_addr().expect("bound");
+    // As systemd does it: descriptor 3, and the pid of whom it is meant for.
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp exec \"$0\" serve 3<&0 0</dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_postern")]).stdin(OwnedFd::from(listener));
+    let server = Server::spawn_command(dir.path(), &mut command);
+    assert_eq!(server.addr("smtp"), addr);
+    for _ in 0..20 {
+        assert!(server.smtp().send("ann@localhost", BODY).expect("answered").starts_with("250 "));
+    }
+}
+
+#[test]
+fn log_lines_are_json_objects_when_asked_for() {
+    let dir = tempfile::tempdir().expect("scratch");
+    fs::write(dir.path().join("postern.toml"), "[log]\nformat = \"json\"\n").expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let line = server.wait_for_log("\"ready\"");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(line["level"], "INFO");
+    assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z') && time.len() == 24), "{line}");
 }
