@@ -262,17 +262,19 @@ pub mod fuzzing {
     use std::io;
     use std::path::PathBuf;
 
-    struct OneSegment<'a>(&'a [u8]);
+    /// Segment files in memory, numbered from 0.
+    pub(super) struct Files<'a>(pub(super) &'a [&'a [u8]]);
 
-    impl RecoverySource for OneSegment<'_> {
+    impl RecoverySource for Files<'_> {
         fn segments(&mut self) -> io::Result<Vec<u32>> {
-            Ok(vec![1])
+            Ok((0..self.0.len() as u32).collect())
         }
-        fn segment_head(&mut self, _: u32, n: usize) -> io::Result<(u64, Vec<u8>)> {
-            Ok((self.0.len() as u64, self.0[..n.min(self.0.len())].to_vec()))
+        fn segment_head(&mut self, no: u32, n: usize) -> io::Result<(u64, Vec<u8>)> {
+            let bytes = self.0[no as usize];
+            Ok((bytes.len() as u64, bytes[..n.min(bytes.len())].to_vec()))
         }
-        fn read_segment(&mut self, _: u32) -> io::Result<Vec<u8>> {
-            Ok(self.0.to_vec())
+        fn read_segment(&mut self, no: u32) -> io::Result<Vec<u8>> {
+            Ok(self.0[no as usize].to_vec())
         }
         fn rewrite_segment(&mut self, _: u32, _: &[u8]) -> io::Result<()> {
             Ok(())
@@ -289,15 +291,14 @@ pub mod fuzzing {
         fn remove_body(&mut self, _: ItemId) -> io::Result<()> {
             Ok(())
         }
-        fn quarantine(&mut self, _: u64, _: u64, bytes: &[u8]) -> io::Result<Option<PathBuf>> {
-            assert!(bytes.len() <= self.0.len());
+        fn quarantine(&mut self, _: u64, _: u64, _: &[u8]) -> io::Result<Option<PathBuf>> {
             Ok(None)
         }
     }
 
     /// Recovers a spool of one segment with these bytes; the number of items found. Must not panic.
     pub fn recover_segment(bytes: &[u8]) -> usize {
-        let Recovered { report, .. } = recover(&mut OneSegment(bytes), &SpoolOptions::new("")).unwrap_or_default();
+        let Recovered { report, .. } = recover(&mut Files(&[bytes]), &SpoolOptions::new("")).unwrap_or_default();
         report.items
     }
 
@@ -336,3 +337,6 @@ pub mod fuzzing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
