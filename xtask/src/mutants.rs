@@ -40,7 +40,7 @@ const MUTANTS: [Mutant; 7] = [
     Mutant {
         name: "no-sync-in-the-kernel",
         file: "crates/postern-spool/src/real_disk.rs",
-        from: "self.segment(segment)?.sync_data()?;",
+        from: "self.segment(segment)?.file.sync_data()?;",
         to: "self.segment(segment)?;",
         cargo: SPOOL,
         test: "real_disk::tests::a_log_sync_reaches_the_kernel_and_its_failure_comes_back",

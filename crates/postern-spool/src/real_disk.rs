@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,17 +17,23 @@ use crate::event::OpenError;
 use crate::item::ItemId;
 use crate::recovery::RecoverySource;
 
+mod segment_file;
+
+use segment_file::SegmentFile;
+
 /// Performs operations in the caller's thread; clones share the open segment files.
 #[derive(Clone, Debug)]
 pub(crate) struct RealDisk {
     dir: Arc<PathBuf>,
-    segments: Arc<Mutex<HashMap<u32, Arc<File>>>>,
+    segments: Arc<Mutex<HashMap<u32, Arc<SegmentFile>>>>,
+    /// The segment written last.
+    active: Arc<AtomicU32>,
     flush_delay: Option<Duration>,
 }
 
 impl RealDisk {
     pub(crate) fn new(dir: &Path, flush_delay: Option<Duration>) -> Self {
-        Self { dir: Arc::new(dir.into()), segments: Arc::default(), flush_delay }
+        Self { dir: Arc::new(dir.into()), segments: Arc::default(), active: Arc::default(), flush_delay }
     }
 
     /// Does it, and says how it went.
@@ -36,19 +43,20 @@ impl RealDisk {
 
     fn try_perform(&self, kind: DiskOpKind) -> io::Result<Done> {
         match kind {
-            DiskOpKind::WriteLog { segment, offset, data } => {
-                self.segment(segment)?.write_all_at(&data, offset)?;
+            DiskOpKind::WriteLog { segment, offset, mut data } => {
+                self.active.store(segment, Relaxed);
+                self.segment(segment)?.write(offset, &mut data)?;
                 return Ok(Done::Buffer(data));
             }
             DiskOpKind::SyncLog { segment } => {
                 if let Some(delay) = self.flush_delay {
                     std::thread::sleep(delay);
                 }
-                self.segment(segment)?.sync_data()?;
+                self.segment(segment)?.file.sync_data()?;
             }
             DiskOpKind::CreateSegment { segment, bytes } => self.create_segment(segment, bytes)?,
             // Length and all: the log's later syncs then have no metadata to write.
-            DiskOpKind::SyncSegment { segment } => self.segment(segment)?.sync_all()?,
+            DiskOpKind::SyncSegment { segment } => self.segment(segment)?.file.sync_all()?,
             DiskOpKind::SyncLogDir => sync_dir(&self.dir.join(LOG_DIR))?,
             DiskOpKind::RemoveSegment { segment } => {
                 self.segments.lock().unwrap_or_else(PoisonError::into_inner).remove(&segment);
@@ -69,19 +77,17 @@ impl RealDisk {
         Ok(Done::Plain)
     }
 
-    /// Zeros are written, not only reserved: a sync of a pre-written file has no extents to convert, which makes it about
-    /// 1.7 times as fast (docs/design/spool.md).
     fn create_segment(&self, segment: u32, bytes: u64) -> io::Result<()> {
-        let path = segment_path(&self.dir, segment);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        let zeros = vec![0; ZEROS.min(bytes as usize)];
-        let mut at = 0;
-        while at < bytes {
-            let n = (bytes - at).min(zeros.len() as u64);
-            file.write_all_at(&zeros[..n as usize], at)?;
-            at += n;
+        let file = SegmentFile::create(&segment_path(&self.dir, segment), bytes)?;
+        let mut open = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(segment, Arc::new(file));
+        // The log grows, so there is a backlog, which is read later if at all. The pages of old
+        // segments are worth more as pages of the new one: memory that the cgroup counts stays
+        // flat, and the kernel need not find fresh pages for every message.
+        let active = self.active.load(Relaxed);
+        for (_, old) in open.iter().filter(|(no, _)| **no != active && **no != segment) {
+            old.leave_the_cache();
         }
-        self.segments.lock().unwrap_or_else(PoisonError::into_inner).insert(segment, Arc::new(file));
         Ok(())
     }
 
@@ -89,14 +95,14 @@ impl RealDisk {
         match part {
             ReadPart::Log { segment, offset, len } => {
                 let mut bytes = vec![0; len as usize];
-                self.segment(segment)?.read_exact_at(&mut bytes, offset)?;
+                self.segment(segment)?.file.read_exact_at(&mut bytes, offset)?;
                 Ok(PartData::Bytes(Bytes::from(bytes)))
             }
             ReadPart::Body { body } => Ok(PartData::File(Arc::new(File::open(body_path(&self.dir, body))?))),
         }
     }
 
-    fn segment(&self, no: u32) -> io::Result<Arc<File>> {
+    fn segment(&self, no: u32) -> io::Result<Arc<SegmentFile>> {
         let mut open = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = open.get(&no) {
             return Ok(file.clone());
@@ -104,7 +110,7 @@ impl RealDisk {
         if open.len() >= OPEN_SEGMENTS_MAX {
             open.clear();
         }
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(segment_path(&self.dir, no))?);
+        let file = Arc::new(SegmentFile::open(&segment_path(&self.dir, no))?);
         open.insert(no, file.clone());
         Ok(file)
     }
@@ -124,10 +130,9 @@ impl RecoverySource for RealDisk {
 
     fn segment_head(&mut self, segment: u32, n: usize) -> io::Result<(u64, Vec<u8>)> {
         let file = self.segment(segment)?;
-        let len = file.metadata()?.len();
-        let mut head = vec![0; n.min(usize::try_from(len).unwrap_or(n))];
-        file.read_exact_at(&mut head, 0)?;
-        Ok((len, head))
+        let mut head = vec![0; n.min(usize::try_from(file.len).unwrap_or(n))];
+        file.file.read_exact_at(&mut head, 0)?;
+        Ok((file.len, head))
     }
 
     fn read_segment(&mut self, segment: u32) -> io::Result<Vec<u8>> {
@@ -138,11 +143,11 @@ impl RecoverySource for RealDisk {
     }
 
     fn rewrite_segment(&mut self, segment: u32, bytes: &[u8]) -> io::Result<()> {
-        self.segment(segment)?.write_all_at(bytes, 0)
+        self.segment(segment)?.file.write_all_at(bytes, 0)
     }
 
     fn sync_segment(&mut self, segment: u32) -> io::Result<()> {
-        self.segment(segment)?.sync_all()
+        self.segment(segment)?.file.sync_all()
     }
 
     fn sync_dirs(&mut self) -> io::Result<()> {
@@ -229,8 +234,6 @@ fn body_path(dir: &Path, id: ItemId) -> PathBuf {
 const LOG_DIR: &str = "log";
 const BODY_DIR: &str = "bodies";
 const QUARANTINE_DIR: &str = "quarantine";
-/// Zeros written at a time.
-const ZEROS: usize = 1 << 20;
 /// Descriptors kept for segments: with 16 MiB each, 1 GiB of log; more are opened again when read.
 const OPEN_SEGMENTS_MAX: usize = 64;
 /// Torn stretches kept for a look; each is at most a segment long and they are rare.

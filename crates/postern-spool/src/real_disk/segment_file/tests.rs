@@ -1,0 +1,27 @@
+//! What is in the file after batches were written one behind the other.
+
+use super::*;
+
+#[test]
+fn batches_stand_one_behind_the_other_whatever_their_length() {
+    let dir = tempfile::tempdir().unwrap();
+    // Longer than one block of zeros, and no multiple of a page.
+    let len = (1 << 20) + 4096 + 100;
+    let segment = SegmentFile::create(&dir.path().join("a.seg"), len).unwrap();
+    assert_eq!(segment.file.metadata().unwrap().len(), len);
+    let mut expected = vec![0; len as usize];
+    let mut offset = 0;
+    for (number, bytes) in [64, 4032, 4096, 1, 5000, 300_000].into_iter().enumerate() {
+        let mut data = vec![number as u8 + 1; bytes];
+        segment.write(offset, &mut data).unwrap();
+        assert_eq!(data.len(), bytes);
+        expected[offset as usize..][..bytes].fill(number as u8 + 1);
+        offset += bytes as u64;
+    }
+    segment.write(len - 10, &mut vec![9; 10]).unwrap();
+    expected[len as usize - 10..].fill(9);
+    segment.leave_the_cache();
+    let reopened = SegmentFile::open(&dir.path().join("a.seg")).unwrap();
+    assert_eq!(reopened.len, len);
+    assert!(std::fs::read(dir.path().join("a.seg")).unwrap() == expected);
+}
