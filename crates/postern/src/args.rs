@@ -110,7 +110,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Print a completion script for a shell
     #[command(
-        long_about = "Print a completion script for a shell.",
+        long_about = "Print a completion script for a shell, made from the same definition as this help.",
         after_help = "Example: postern completions bash > /etc/bash_completion.d/postern"
     )]
     Completions {
@@ -184,6 +184,10 @@ pub(crate) struct ServerArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Queue {
     /// List messages, oldest id first
+    #[command(
+        long_about = "List messages, oldest id first, one line each: id, age, size, state, attempts, domain, sender, number of recipients, last error. States: ready, waiting (for its next attempt), leaving (being delivered), held, tentative (its sender still waits), DEAD.",
+        after_help = "Example: postern queue ls example.org -n 20"
+    )]
     Ls {
         /// Only this domain
         domain: Option<String>,
@@ -200,6 +204,10 @@ pub(crate) enum Queue {
         server: ServerArgs,
     },
     /// Show one message: envelope, facts of arrival, last error
+    #[command(
+        long_about = "Show one message: who sent it from where, to whom, how often delivery was tried and what was said last. With --body the message itself, byte for byte as it was received.",
+        after_help = "Example: postern queue show 0G2K5ZC8T1Q7M --body > message.eml"
+    )]
     Show {
         /// Its id
         id: String,
@@ -213,12 +221,28 @@ pub(crate) enum Queue {
         server: ServerArgs,
     },
     /// Keep messages from leaving
+    #[command(
+        long_about = "Keep messages from leaving, whatever the mode, until they are released.",
+        after_help = "Example: postern queue hold 0G2K5ZC8T1Q7M"
+    )]
     Hold(QueueIds),
     /// Let held messages leave again
+    #[command(
+        long_about = "Let held messages leave again, as their domain's mode says.",
+        after_help = "Example: postern queue release 0G2K5ZC8T1Q7M"
+    )]
     Release(QueueIds),
     /// Delete messages for good; their senders are not told
+    #[command(
+        long_about = "Delete messages for good. They were answered 250 and their senders are not told: look first.",
+        after_help = "Example: postern queue delete 0G2K5ZC8T1Q7M"
+    )]
     Delete(QueueIds),
     /// Attempt delivery now
+    #[command(
+        long_about = "Attempt delivery now instead of at the next time planned.",
+        after_help = "Example: postern queue retry 0G2K5ZC8T1Q7M"
+    )]
     Retry(QueueIds),
 }
 
@@ -259,6 +283,10 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchAction {
     /// Load one server on this machine and print one JSON object
+    #[command(
+        long_about = "Load one server on this machine and print one JSON object: messages, errors, seconds, latencies. For comparing servers side by side; it refuses any address that is not loopback.",
+        after_help = "Example: postern bench load --addr 127.0.0.1:2525 --clients 50 --messages 10000"
+    )]
     Load(LoadArgs),
 }
 
@@ -332,6 +360,21 @@ pub(crate) fn definition() -> clap::Command {
 
 #[cfg(test)]
 mod tests {
+    /// Every command teaches: a paragraph and an example.
+    fn check(command: &clap::Command) {
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let words = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+            assert!(words(sub.get_long_about()).len() > 30, "{} lacks a paragraph", sub.get_name());
+            assert!(words(sub.get_after_help()).contains("Example: postern "), "{} lacks an example", sub.get_name());
+            check(sub);
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_paragraph_and_an_example() {
+        check(&super::definition());
+    }
+
     #[test]
     fn the_definition_is_consistent() {
         super::definition().debug_assert();

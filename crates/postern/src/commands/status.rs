@@ -46,6 +46,11 @@ fn write_alarms(out: &mut String, status: &Value) -> std::fmt::Result {
     if let Some(damaged) = spool["damaged"].as_u64().filter(|damaged| *damaged > 0) {
         writeln!(out, "!!! {damaged} items could not be read back and are held.")?;
     }
+    let doors = status["doors"].as_object().into_iter().flatten().filter_map(|(_, door)| door["panics"].as_u64());
+    let panics = doors.sum::<u64>() + status["drain"]["panics"].as_u64().unwrap_or(0);
+    if panics > 0 {
+        writeln!(out, "!!! {panics} sessions or deliveries ended in a fault of this program: please report the log.")?;
+    }
     if out.is_empty() { Ok(()) } else { writeln!(out) }
 }
 
