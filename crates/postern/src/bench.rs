@@ -81,6 +81,11 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
     crate::serve::pin(1 % cores)?;
     let wanted = |name: &str| args.only.as_deref().is_none_or(|word| name.contains(word));
     let variants: Vec<&Variant> = VARIANTS.iter().filter(|variant| wanted(variant.name)).collect();
+    if variants.is_empty() && !idle::KINDS.iter().any(|(name, ..)| wanted(name)) {
+        let names: Vec<&str> =
+            VARIANTS.iter().map(|variant| variant.name).chain(idle::KINDS.map(|kind| kind.0)).collect();
+        return Err(Failure::new(Code::Usage, "no measurement has that name").cure(names.join("; ")));
+    }
     let mut samples: Vec<Vec<Sample>> = variants.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
         for (variant, samples) in variants.iter().zip(&mut samples) {
@@ -170,6 +175,9 @@ fn print_table(machine: &str, rounds: u32, messages: u32, rows: &[Value], idle: 
         "{CLIENTS} lockstep clients, {messages} messages a round, median of {rounds} rounds (best); server on core 0, load on core 1"
     );
     println!("answered at the receipt, durable (--deliver none)\n");
+    if rows.is_empty() {
+        return print_idle(idle);
+    }
     println!(
         "{:<34} {:>20} {:>20} {:>20} {:>10} {:>16}",
         "", "messages/s", "CPU us/message", "core busy us/msg", "per commit", "p50 / p99 ms"
@@ -186,6 +194,10 @@ fn print_table(machine: &str, rounds: u32, messages: u32, rows: &[Value], idle: 
             format!("{:.1} / {:.1}", num(&row["p50_ms"]["median"]), num(&row["p99_ms"]["median"])),
         );
     }
+    print_idle(idle);
+}
+
+fn print_idle(idle: &[Value]) {
     for row in idle {
         println!(
             "\n{} {}: {} octets of private memory each (resident: {}); a new client is greeted in {:.2} ms (median), {:.2} ms (worst)",

@@ -125,6 +125,7 @@ fn the_control_socket_is_for_its_owner_only_and_survives_nonsense() {
     let mut control = server.control();
     assert_eq!(control.ask("nonsense")["error"]["code"], 64);
     assert_eq!(control.ask(r#"{"v":99,"ask":"status"}"#)["error"]["code"], 70);
+    assert_eq!(control.ask(r#"{"v":1,"ask":"reload"}"#)["ok"]["needs_restart"], serde_json::json!([]));
     assert_eq!(control.ask(r#"{"v":1,"ask":"status"}"#)["ok"]["listeners"]["door"], "off");
 }
 
@@ -140,4 +141,22 @@ fn completions_and_manual_pages_come_from_the_same_definition() {
         let text = std::fs::read_to_string(dir.path().join("man").join(page)).expect(page);
         assert!(text.contains(".SH"), "{page}");
     }
+}
+
+#[test]
+fn bench_load_sends_what_it_says_to_a_loopback_server_and_counts() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let server = Server::start(dir.path(), &["--deliver", "none"]);
+    let addr = server.addr("smtp").to_string();
+    let args = ["bench", "load", "--addr", &addr, "--clients", "3", "--messages", "30", "--per-connection", "4"];
+    for starttls in [&[][..], &["--starttls"]] {
+        let said = server.command(&[&args[..], starttls].concat());
+        assert_eq!(said.code, 0, "{}", said.err);
+        let report: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+        assert_eq!((&report["messages"], &report["errors"]), (&30.into(), &0.into()), "{report}");
+    }
+    assert_eq!(server.status()["spool"]["items"], 60);
+    let door = &server.status()["doors"][format!("smtp {addr}")];
+    assert!(door["tls"].as_u64().is_some_and(|tls| tls >= 8), "{door}");
+    assert_eq!(server.command(&["bench", "--only", "nonsense"]).code, 64);
 }
