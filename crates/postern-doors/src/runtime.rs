@@ -4,7 +4,7 @@
 //! when the thread is about to sleep: by then every connection that was ready has had its turn,
 //! so that one sync of the disk serves them all.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     profile: RefCell<Option<Profile>>,
     callouts: CalloutDesk,
     events: RefCell<Vec<Event>>,
+    /// Connections with a message on its way in.
+    arriving: Cell<u32>,
     epoch: std::time::Instant,
 }
 
@@ -77,6 +79,7 @@ impl Core {
             profile: RefCell::default(),
             callouts: CalloutDesk::default(),
             events: RefCell::default(),
+            arriving: Cell::new(0),
             epoch: std::time::Instant::now(),
             shared,
         }
@@ -138,6 +141,15 @@ impl Core {
     /// Nobody waits for this item any more.
     pub(crate) fn forget(&self, id: ItemId) -> Option<Rc<Slot>> {
         self.waiting.borrow_mut().remove(&id)
+    }
+
+    /// A connection's message begins or stops arriving: a commit waits a little for company only
+    /// while there is some.
+    pub(crate) fn note_arriving(&self, begins: bool) {
+        let arriving = self.arriving.get();
+        let arriving = if begins { arriving + 1 } else { arriving.saturating_sub(1) };
+        self.arriving.set(arriving);
+        self.port().expect(arriving);
     }
 
     fn port(&self) -> MutexGuard<'_, Port> {

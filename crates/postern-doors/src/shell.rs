@@ -37,6 +37,8 @@ pub(crate) struct Shell {
     /// Since when the socket takes nothing.
     stalled: Option<Instant>,
     greeted: bool,
+    /// A message is on its way in.
+    arriving: bool,
 }
 
 impl Shell {
@@ -59,6 +61,7 @@ impl Shell {
             unsent: Vec::new(),
             stalled: None,
             greeted: false,
+            arriving: false,
         }
     }
 
@@ -143,6 +146,7 @@ impl Shell {
         let world = &mut World { core: &self.core, slot: &self.slot };
         let (consumed, need) = self.conn.handle_bytes(self.core.now(), input, out, world);
         self.need = need;
+        self.note_arriving(self.conn.session().is_receiving());
         // What was sent in the clear behind STARTTLS must not be taken for what comes after it.
         if consumed < input.len() && need != Need::StartTls {
             self.rest = input[consumed..].to_vec();
@@ -217,6 +221,12 @@ impl Shell {
         Poll::Ready(())
     }
 
+    fn note_arriving(&mut self, arriving: bool) {
+        if arriving != std::mem::replace(&mut self.arriving, arriving) {
+            self.core.note_arriving(arriving);
+        }
+    }
+
     fn next_deadline(&self) -> Instant {
         let session = self.conn.session().next_timeout();
         self.stalled.map_or(session, |since| session.min(since.after(limits::WRITE_TIMEOUT)))
@@ -251,6 +261,7 @@ impl Drop for Shell {
             count(&stats.panics);
         }
         stats.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.note_arriving(false);
         self.conn.handle_eof(&mut World { core: &self.core, slot: &self.slot });
         if let Some(id) = self.conn.item() {
             self.core.forget(id);

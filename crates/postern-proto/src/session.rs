@@ -266,6 +266,11 @@ impl Session {
         self.transaction.is_none() && matches!(self.state, State::ExpectCommand | State::ExpectProxy | State::Closed)
     }
 
+    /// Whether a message is on its way in: from MAIL to its last octet.
+    pub fn is_receiving(&self) -> bool {
+        self.transaction.is_some() && !self.owes_reply()
+    }
+
     /// Whether the message's last octet was read and the reply is still owed.
     pub fn owes_reply(&self) -> bool {
         matches!(self.state, State::AwaitOutcome | State::AwaitReceipt)

@@ -242,6 +242,11 @@ impl Engine {
         self.outputs.pop_front()
     }
 
+    /// Whether a sender waits for an outcome.
+    pub fn has_tentative(&self) -> bool {
+        !self.tentative.is_empty()
+    }
+
     /// Whether something may have become leasable since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

@@ -2,6 +2,7 @@
 //! answers come back together, with one wake. Called by door runtimes only.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,9 +27,16 @@ pub struct Port {
 pub(crate) struct Outbox {
     events: Mutex<Vec<Event>>,
     wake: Arc<dyn Fn() + Send + Sync>,
+    /// See [`Port::expect`].
+    expected: AtomicU32,
 }
 
 impl Outbox {
+    /// Messages that are on their way in at this door.
+    pub(crate) fn expected(&self) -> u32 {
+        self.expected.load(Relaxed)
+    }
+
     /// Adds what is in `events`, leaving it empty, and wakes the door once if it had been told nothing yet.
     pub(crate) fn deliver(&self, events: &mut Vec<Event>) {
         if events.is_empty() {
@@ -53,7 +61,7 @@ impl Port {
         Self {
             number,
             inbox,
-            outbox: Arc::new(Outbox { events: Mutex::default(), wake }),
+            outbox: Arc::new(Outbox { events: Mutex::default(), wake, expected: AtomicU32::new(0) }),
             gathered: RefCell::default(),
             gathered_bytes: Cell::new(0),
             since: Cell::new(None),
@@ -62,6 +70,12 @@ impl Port {
 
     pub(crate) fn outbox(&self) -> Arc<Outbox> {
         self.outbox.clone()
+    }
+
+    /// Says how many messages are coming in at this door at the moment, so that a commit waits a little for them
+    /// ([`SpoolOptions::gather`](crate::SpoolOptions::gather)) and not for nobody.
+    pub fn expect(&self, messages: u32) {
+        self.outbox.expected.store(messages, Relaxed);
     }
 
     /// Puts an item in.

@@ -21,6 +21,8 @@ use crate::item::{ItemId, Lane};
 
 /// Records begin at multiples of this, so that recovery finds its step again after a torn one.
 pub(crate) const ALIGN: usize = 64;
+/// The longest body file a record may speak of: 1 TiB, so that a million of them add up without overflow.
+const FILE_BYTES_MAX: u64 = 1 << 40;
 /// Bytes before the payload.
 pub(crate) const HEADER: usize = 40;
 /// The second copy of a segment's start, one page on: a torn page loses one of them at most.
@@ -378,6 +380,10 @@ fn read_put<'a>(bytes: &'a [u8], shared: &'a [u8]) -> Option<(Put<'a>, usize)> {
     let meta = bytes.get(PUT_FIXED + key_len..)?.get(..meta_len)?;
     let mut taken = PUT_FIXED + key_len + meta_len;
     let body = if file != 0 {
+        // Lengths are added up: one that no file can have must not overflow the sums.
+        if len > FILE_BYTES_MAX {
+            return None;
+        }
         PutBody::File { file, len, crc: u32_at(bytes, 32)? }
     } else if flags & FLAG_SHARED_BODY != 0 {
         if len != shared.len() as u64 {

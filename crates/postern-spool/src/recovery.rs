@@ -167,12 +167,10 @@ impl Recovered {
             PutBody::File { file, crc, .. } => (file, crc),
             PutBody::Inline(_) | PutBody::Shared(_) => (0, 0),
         };
-        // A copy carried forward takes the place of the one before.
-        let before = self.take(put.id);
-        let lane = match &before {
-            Some(entry) => entry.lane,
-            None => self.lanes.admit(&put.lane(), put.id, put.body.len()),
-        };
+        // A copy carried forward takes the place of the one before, counts and lane included: what a record says is
+        // not taken for what an earlier one said.
+        self.remove(put.id);
+        let lane = self.lanes.admit(&put.lane(), put.id, put.body.len());
         let entry = Entry {
             id: put.id,
             due_unix_ms: put.due_unix_ms,
