@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use postern_net::callout::{self, CalloutVerdict};
+use postern_net::client::Connector;
 use postern_proto::address::Address;
 use postern_proto::mode::Mode;
 use postern_proto::session::RecipientVerdict;
@@ -18,7 +19,6 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableM
 use crate::deadlines::{Letter, Slot};
 use crate::limits;
 use crate::policy::CalloutTarget;
-use crate::runtime::Shared;
 
 /// Address → whether it exists, and when that was found out (Unix milliseconds).
 const RECIPIENTS: TableDefinition<'_, &str, (bool, u64)> = TableDefinition::new("recipients");
@@ -108,17 +108,27 @@ fn weigh(exists: bool, age_ms: u64) -> Memory {
     }
 }
 
-/// The callouts under way in one runtime.
-#[derive(Default)]
+/// Where the connections of one runtime ask.
 pub(crate) struct CalloutDesk {
+    office: Rc<Office>,
     under_way: Rc<Cell<usize>>,
 }
 
+/// What a callout under way needs.
+struct Office {
+    connector: Connector,
+    cache: Option<CalloutCache>,
+}
+
 impl CalloutDesk {
+    /// One that says `hostname` to next hops.
+    pub(crate) fn new(hostname: &str, cache: Option<CalloutCache>) -> Self {
+        Self { office: Rc::new(Office { connector: Connector::new(hostname), cache }), under_way: Rc::default() }
+    }
+
     /// Answers from memory, or asks; then the slot gets a letter.
     pub(crate) fn ask(
         &self,
-        shared: &Arc<Shared>,
         target: CalloutTarget,
         address: &Address,
         mode: Mode,
@@ -127,7 +137,7 @@ impl CalloutDesk {
     ) -> Option<RecipientVerdict> {
         // Case of the local part is the next hop's business, so it is kept.
         let name = address.to_string();
-        let memory = shared.callouts.as_ref().map_or(Memory::Nothing, |cache| cache.recall(&name, now_unix_ms));
+        let memory = self.office.cache.as_ref().map_or(Memory::Nothing, |cache| cache.recall(&name, now_unix_ms));
         let unsure = match memory {
             Memory::Sure { exists: true } => return Some(RecipientVerdict::Accept(mode)),
             Memory::Sure { exists: false } => return Some(RecipientVerdict::Unknown(None)),
@@ -138,16 +148,16 @@ impl CalloutDesk {
             return Some(unsure);
         }
         let place = Place::take(&self.under_way);
-        let (shared, address, slot) = (Arc::clone(shared), address.clone(), Rc::clone(slot));
+        let (office, address, slot) = (Rc::clone(&self.office), address.clone(), Rc::clone(slot));
         tokio::task::spawn_local(async move {
-            let verdict = callout::check(&shared.connector, &target.target, target.protocol, &address, None).await;
+            let verdict = callout::check(&office.connector, &target.target, target.protocol, &address, None).await;
             drop(place);
             let exists = match &verdict {
                 CalloutVerdict::Exists => Some(true),
                 CalloutVerdict::Unknown(_) => Some(false),
                 CalloutVerdict::Unsure(_) => None,
             };
-            if let (Some(exists), Some(cache)) = (exists, &shared.callouts)
+            if let (Some(exists), Some(cache)) = (exists, &office.cache)
                 && let Err(error) = cache.remember(&name, exists, now_unix_ms)
             {
                 tracing::warn!(%error, "what a callout found could not be remembered");

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use postern_net::client::Connector;
 use postern_net::socket::ReserveDescriptor;
 use postern_proto::mode::Modes;
 use postern_proto::session::SessionOptions;
@@ -80,7 +79,6 @@ impl Doors {
         let addr = options.listeners.first().ok_or(StartError::NoListener)?.local_addr()?;
         let stats = Arc::new(DoorStats::default());
         let shared = Arc::new(Shared {
-            connector: Connector::new(options.session.hostname.clone()),
             spool,
             policy,
             modes,

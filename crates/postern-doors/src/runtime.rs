@@ -12,7 +12,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
-use postern_net::client::Connector;
 use postern_proto::address::Address;
 use postern_proto::envelope::Via;
 use postern_proto::mode::{Mode, Modes};
@@ -38,7 +37,6 @@ pub(crate) struct Shared {
     pub(crate) proxy_from: Vec<IpNet>,
     pub(crate) xclient_from: Vec<IpNet>,
     pub(crate) connections_max: usize,
-    pub(crate) connector: Connector,
     pub(crate) callouts: Option<CalloutCache>,
     pub(crate) stats: Arc<DoorStats>,
 }
@@ -77,7 +75,7 @@ impl Core {
             port,
             waiting: RefCell::default(),
             profile: RefCell::default(),
-            callouts: CalloutDesk::default(),
+            callouts: CalloutDesk::new(&shared.session.hostname, shared.callouts.clone()),
             events: RefCell::default(),
             arriving: Cell::new(0),
             epoch: std::time::Instant::now(),
@@ -181,7 +179,7 @@ impl Surroundings for World<'_> {
             Lookup::Known(verdict) => Some(verdict),
             Lookup::Ask(target) => {
                 let mode = modes.of(&address.domain);
-                self.core.callouts.ask(shared, target, address, mode, self.unix_ms(), self.slot)
+                self.core.callouts.ask(target, address, mode, self.unix_ms(), self.slot)
             }
         }
     }

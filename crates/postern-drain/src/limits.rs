@@ -96,3 +96,7 @@ pub(crate) const EXPIRE_PAUSE_MS: u64 = 30 * 1000;
 /// The drain rests a millisecond for so many lanes between two looks at them: a look costs about
 /// half of that, so that no more than a third of its thread is spent on looking.
 pub(crate) const LANES_PER_MS: u64 = 1000;
+
+/// Dead letters leased at a time while one of them is looked for: they are rare, and each lease
+/// holds its message in memory.
+pub(crate) const REVIVE_PAGE: usize = 16;

@@ -132,15 +132,14 @@ impl Maildirs {
 }
 
 /// The directory of an address: `local@domain`, lower-case letters, digits and `._+-` as they are,
-/// every other byte as `%XX`; never with a dot in front. Distinct addresses get distinct names
-/// (local parts differ by case, RFC 5321 section 2.4; `postmaster` does not). An address without
-/// domain is one of `hostname`. A name too long for a file system ends in `%_` and a hash of the
+/// every other byte as `%XX`; never with a dot in front. Case does not matter, as it does not when
+/// recipients are looked up: RFC 5321 section 2.4 lets it, and nobody expects two mailboxes. Otherwise
+/// distinct addresses get distinct names. An address without domain is one of `hostname`. A name too long for a file system ends in `%_` and a hash of the
 /// whole, which no encoded name can hold.
 pub(crate) fn mailbox_name(address: &Address, detail: Option<char>, hostname: &str) -> String {
     let local = address.local_without_detail(detail);
-    let postmaster = local.eq_ignore_ascii_case("postmaster").then_some("postmaster");
     let domain = if address.domain.is_empty() { hostname } else { &address.domain };
-    let mut name = encoded(postmaster.unwrap_or(local));
+    let mut name = encoded(&local.to_lowercase());
     name.push('@');
     name.push_str(&encoded(&domain.to_lowercase()));
     if name.len() > MAILBOX_NAME_BYTES_MAX {

@@ -39,5 +39,5 @@ fn everything_is_answered_and_kept_over_a_long_life_with_recycling() {
     check(6, Profile { steps: 1500, crash: 500, faults: Faults::default() });
 }
 
-/// Seeds of each test, some thousand in all; the long ones run a share of them.
-const SEEDS: u64 = 600;
+/// Seeds of each test, over fifteen thousand in all; the long ones run a share of them.
+const SEEDS: u64 = 5000;

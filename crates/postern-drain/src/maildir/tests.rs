@@ -16,7 +16,7 @@ fn check(local: &str, domain: &str, expected: &str) {
 fn a_mailbox_is_named_by_its_address_and_nothing_escapes() {
     check("ann", "example.com", "ann@example.com");
     check("ann+lists", "example.com", "ann@example.com");
-    check("Ann", "example.com", "%41nn@example.com");
+    check("Ann", "example.com", "ann@example.com");
     check("../../etc/passwd", "example.com", "%2E.%2F..%2Fetc%2Fpasswd@example.com");
     check("..", "example.com", "%2E.@example.com");
     check("a@b", "example.com", "a%40b@example.com");

@@ -217,7 +217,7 @@ async fn act(owners: &Owners, id: &str, action: QueueAction) -> Result<Value, Fa
         QueueAction::Hold => owners.spool.hold(id, true).await,
         QueueAction::Release => owners.spool.hold(id, false).await,
         QueueAction::Delete => owners.spool.delete(id).await,
-        QueueAction::Retry => owners.spool.retry(id, crate::serve::now_unix_ms()).await,
+        QueueAction::Retry => retry(&owners.spool, id).await,
     };
     tracing::info!(%id, ?action, ok = done.is_ok(), "queue command");
     match done {
@@ -231,6 +231,12 @@ async fn act(owners: &Owners, id: &str, action: QueueAction) -> Result<Value, Fa
         }
         Err(error) => Err(Failure::new(Code::Io, format!("{id}: {error}"))),
     }
+}
+
+/// A dead letter comes back into the queue (under a new id), any other item is due now.
+async fn retry(spool: &Spool, id: ItemId) -> Result<(), SpoolError> {
+    let now = crate::serve::now_unix_ms();
+    if postern_drain::revive(spool, id, now).await? { Ok(()) } else { spool.retry(id, now).await }
 }
 
 async fn send_body(body: &BodySource, write: &mut (impl AsyncWriteExt + Unpin)) -> io::Result<()> {
