@@ -97,8 +97,8 @@ const MUTANTS: [Mutant; 7] = [
         file: "crates/postern-proto/src/envelope.rs",
         from: "postcard::to_extend(self, bytes)",
         to: "postcard::to_extend(&Self { judged: false, ..self.clone() }, bytes)",
-        cargo: &["--package", "postern", "--test", "peers"],
-        test: "judged::what_a_filter_has_judged_stays_judged_in_the_spool_over_a_restart",
+        cargo: &["--package", "postern-proto", "--lib"],
+        test: "envelope::tests::what_was_judged_and_all_else_is_read_as_it_was_written",
     },
 ];
 

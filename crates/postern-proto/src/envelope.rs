@@ -181,3 +181,6 @@ impl fmt::Display for MetaError {
 }
 
 impl core::error::Error for MetaError {}
+
+#[cfg(test)]
+mod tests;
