@@ -273,3 +273,6 @@ impl Drop for Shell {
 // What an idle connection costs us besides its socket: the task with this future in it. A change
 // that doubles it should be made knowingly.
 const _: () = assert!(size_of::<Shell>() <= 640);
+
+#[cfg(test)]
+mod tests;
