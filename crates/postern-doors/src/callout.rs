@@ -148,6 +148,7 @@ impl CalloutDesk {
             return Some(unsure);
         }
         let place = Place::take(&self.under_way);
+        let question = slot.ask();
         let (office, address, slot) = (Rc::clone(&self.office), address.clone(), Rc::clone(slot));
         tokio::task::spawn_local(async move {
             let verdict = callout::check(&office.connector, &target.target, target.protocol, &address, None).await;
@@ -162,14 +163,17 @@ impl CalloutDesk {
             {
                 tracing::warn!(%error, "what a callout found could not be remembered");
             }
-            slot.deliver(Letter::Recipient(match verdict {
-                CalloutVerdict::Exists => RecipientVerdict::Accept(mode),
-                CalloutVerdict::Unknown(reply) => RecipientVerdict::Unknown(Some(reply)),
-                CalloutVerdict::Unsure(why) => {
-                    tracing::info!(recipient = %address, why, "callout without an answer");
-                    unsure
-                }
-            }));
+            slot.deliver(
+                question,
+                Letter::Recipient(match verdict {
+                    CalloutVerdict::Exists => RecipientVerdict::Accept(mode),
+                    CalloutVerdict::Unknown(reply) => RecipientVerdict::Unknown(Some(reply)),
+                    CalloutVerdict::Unsure(why) => {
+                        tracing::info!(recipient = %address, why, "callout without an answer");
+                        unsure
+                    }
+                }),
+            );
         });
         None
     }

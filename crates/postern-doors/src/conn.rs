@@ -26,6 +26,8 @@ pub trait Surroundings {
     fn commit(&mut self, id: ItemId);
     /// Drops what was handed over and not promised.
     fn abandon(&mut self, id: ItemId);
+    /// Nobody waits for this item's events any more.
+    fn forget(&mut self, id: ItemId);
     /// The wall clock, milliseconds since 1970.
     fn unix_ms(&mut self) -> u64;
 }
@@ -88,11 +90,20 @@ impl Conn {
         }
     }
 
-    /// An event of the spool. Feed bytes (none, if there are none) afterwards.
+    /// An event of the spool about an item. Feed bytes (none, if there are none) afterwards.
     ///
-    /// `Committed` carries a receipt, so the 250 that follows cannot be said without a sync.
-    pub fn handle_event(&mut self, now: Instant, kind: EventKind, out: &mut Vec<u8>, world: &mut impl Surroundings) {
-        let Some(id) = self.item else { return };
+    /// `Committed` carries a receipt, so the 250 that follows cannot be said without a sync. An
+    /// event of another item than the one under way is ignored: it came after we had given up.
+    pub fn handle_event(
+        &mut self,
+        now: Instant,
+        (id, kind): (ItemId, EventKind),
+        out: &mut Vec<u8>,
+        world: &mut impl Surroundings,
+    ) {
+        if self.item != Some(id) {
+            return;
+        }
         let name = || id.to_string().into_boxed_str();
         let answer = match kind {
             EventKind::Stored => Answer::Stored,
@@ -152,7 +163,7 @@ impl Conn {
         let then = self.session.handle_answer(now, answer, out);
         // Should it want to close, it will say so again when it is fed.
         self.act(now, then, out, world);
-        self.forget_settled_item();
+        self.forget_settled_item(world);
     }
 
     fn after_interruption(
@@ -163,7 +174,7 @@ impl Conn {
         world: &mut impl Surroundings,
     ) -> Need {
         let need = self.act(now, then, out, world);
-        self.forget_settled_item();
+        self.forget_settled_item(world);
         match need {
             Some(need) => need,
             None if self.session.is_closed() => Need::Close,
@@ -172,9 +183,11 @@ impl Conn {
     }
 
     /// The next message gets a name of its own.
-    fn forget_settled_item(&mut self) {
-        if self.session.is_between_transactions() {
-            self.item = None;
+    fn forget_settled_item(&mut self, world: &mut impl Surroundings) {
+        if self.session.is_between_transactions()
+            && let Some(id) = self.item.take()
+        {
+            world.forget(id);
         }
     }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 
 use postern_proto::session::RecipientVerdict;
 use postern_proto::time::Instant;
-use postern_spool::EventKind;
+use postern_spool::{EventKind, ItemId};
 
 /// What a connection shares with the rest of its runtime. Cheap to keep, never sent.
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub(crate) struct Slot {
     deadline: Cell<Instant>,
     fired: Cell<bool>,
     stopping: Cell<bool>,
+    /// The question that is open, by number; an answer to an earlier one is no answer.
+    question: Cell<u64>,
     mail: Cell<Option<Letter>>,
     waker: RefCell<Option<Waker>>,
 }
@@ -25,8 +27,8 @@ pub(crate) struct Slot {
 /// What others have to say to a waiting connection.
 #[derive(Debug)]
 pub(crate) enum Letter {
-    /// The spool.
-    Event(EventKind),
+    /// The spool, about an item.
+    Event(ItemId, EventKind),
     /// The callout.
     Recipient(RecipientVerdict),
 }
@@ -57,11 +59,29 @@ impl Slot {
         self.stopping.replace(false)
     }
 
-    /// Puts a letter in and wakes. A session has one question open at a time, so one place is
-    /// enough.
-    pub(crate) fn deliver(&self, letter: Letter) {
-        self.mail.set(Some(letter));
-        self.wake();
+    /// A new question is open, and any before it is not: its number goes with it. Whoever gives
+    /// up waiting calls this as well, because a late answer must never be taken for that to the
+    /// next question: it may be a receipt, and the next message is not the one it is for.
+    pub(crate) fn ask(&self) -> u64 {
+        self.mail.set(None);
+        self.question.set(self.question.get() + 1);
+        self.question.get()
+    }
+
+    /// Puts the answer to a question in and wakes; drops it when the question is no longer open.
+    pub(crate) fn deliver(&self, question: u64, letter: Letter) {
+        if question == self.question.get() {
+            self.mail.set(Some(letter));
+            self.wake();
+        }
+    }
+
+    /// Whether an answer is there.
+    pub(crate) fn has_letter(&self) -> bool {
+        let letter = self.mail.take();
+        let there = letter.is_some();
+        self.mail.set(letter);
+        there
     }
 
     /// Takes the letter out.
@@ -124,3 +144,6 @@ impl Slots {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,9 @@ pub const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(8);
 /// Callouts under way at once, per runtime: a next hop that drowns is not helped by more. Beyond:
 /// 450 4.4.3.
 pub const CALLOUTS_MAX: usize = 32;
+/// A callout, from connect to answer. Before the session gives up (20 s), so that what was found
+/// out in time is used, and so that a drowned next hop's places come back.
+pub const CALLOUT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Recipients remembered from callouts, about 100 bytes each on disk. Full: the oldest go.
 pub const CALLOUT_ENTRIES_MAX: u64 = 100_000;
 /// A recipient that existed is taken to exist this long without asking.
@@ -51,4 +54,5 @@ pub const CALLOUT_STALE: Duration = Duration::from_secs(31 * 24 * 3600);
 pub const CALLOUT_NEGATIVE: Duration = Duration::from_secs(3600);
 
 const _: () = assert!(TICK.as_millis() >= 50, "looking more often costs more than it brings");
+const _: () = assert!(CALLOUT_TIMEOUT.as_secs() < postern_proto::limits::RECIPIENT_TIMEOUT.as_secs());
 const _: () = assert!(CALLOUT_FRESH.as_secs() < CALLOUT_STALE.as_secs());

@@ -50,7 +50,8 @@ pub(crate) struct Core {
     /// Output of whoever answers at this moment.
     pub(crate) output: RefCell<Vec<u8>>,
     port: Arc<Mutex<Port>>,
-    waiting: RefCell<HashMap<ItemId, Rc<Slot>>>,
+    /// Who waits for events of an item, and with which question.
+    waiting: RefCell<HashMap<ItemId, (Rc<Slot>, u64)>>,
     profile: RefCell<Option<Profile>>,
     callouts: CalloutDesk,
     events: RefCell<Vec<Event>>,
@@ -118,10 +119,10 @@ impl Core {
         self.port().drain_events(&mut events);
         for Event { id, kind } in events.drain(..) {
             let goes_on = matches!(kind, EventKind::Stored | EventKind::Fate(Fate::Unsettled));
-            let slot = if goes_on { self.waiting.borrow().get(&id).cloned() } else { self.forget(id) };
-            if let Some(slot) = slot {
+            let waiting = if goes_on { self.waiting.borrow().get(&id).cloned() } else { self.forget(id) };
+            if let Some((slot, question)) = waiting {
                 self.count(&kind);
-                slot.deliver(Letter::Event(kind));
+                slot.deliver(question, Letter::Event(id, kind));
             }
         }
     }
@@ -137,7 +138,7 @@ impl Core {
     }
 
     /// Nobody waits for this item any more.
-    pub(crate) fn forget(&self, id: ItemId) -> Option<Rc<Slot>> {
+    pub(crate) fn forget(&self, id: ItemId) -> Option<(Rc<Slot>, u64)> {
         self.waiting.borrow_mut().remove(&id)
     }
 
@@ -163,7 +164,7 @@ pub(crate) struct World<'a> {
 
 impl World<'_> {
     fn expect_events(&self, id: ItemId) {
-        self.core.waiting.borrow_mut().insert(id, Rc::clone(self.slot));
+        self.core.waiting.borrow_mut().insert(id, (Rc::clone(self.slot), self.slot.ask()));
     }
 }
 
@@ -205,6 +206,11 @@ impl Surroundings for World<'_> {
     fn abandon(&mut self, id: ItemId) {
         self.core.forget(id);
         self.core.port().abandon(id);
+    }
+
+    fn forget(&mut self, id: ItemId) {
+        self.core.forget(id);
+        self.slot.ask();
     }
 
     fn unix_ms(&mut self) -> u64 {

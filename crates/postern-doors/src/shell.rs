@@ -102,13 +102,18 @@ impl Shell {
             self.conn.greet(out);
         }
         let world = &mut World { core: &self.core, slot: &self.slot };
-        if self.slot.has_fired() {
+        // An answer that is here already is worth more than the end of waiting for it.
+        if self.slot.has_fired() && !self.slot.has_letter() {
             if self.stalled.is_some_and(|since| now.since(since) >= limits::WRITE_TIMEOUT) {
                 self.unsent = Vec::new();
                 self.need = Need::Close;
             } else if now >= self.conn.session().next_timeout() {
                 count(&self.core.shared.stats.timeouts);
                 self.need = self.conn.handle_timeout(now, out, world);
+                if !self.conn.session().awaits_answer() {
+                    // A verdict about a recipient that comes now is for nobody.
+                    self.slot.ask();
+                }
             }
         }
         if self.slot.take_stopping() {
@@ -120,7 +125,7 @@ impl Shell {
         let now = self.core.now();
         let world = &mut World { core: &self.core, slot: &self.slot };
         match letter {
-            Letter::Event(kind) => self.conn.handle_event(now, kind, out, world),
+            Letter::Event(id, kind) => self.conn.handle_event(now, (id, kind), out, world),
             Letter::Recipient(verdict) => self.conn.handle_recipient(now, verdict, out, world),
         }
         let rest = std::mem::take(&mut self.rest);

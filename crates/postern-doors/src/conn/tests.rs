@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_proto::envelope::{Meta, Via};
-use postern_proto::limits::OUTCOME_TIMEOUT;
+use postern_proto::limits::{OUTCOME_TIMEOUT, RECEIPT_TIMEOUT};
 use postern_proto::reply::{Enhanced, Reply};
 use postern_proto::session::SessionOptions;
 
@@ -19,6 +19,7 @@ struct Notebook {
     appended: Vec<(NewItem, When)>,
     committed: Vec<ItemId>,
     abandoned: Vec<ItemId>,
+    forgotten: Vec<ItemId>,
     stored: Vec<(ItemId, usize)>,
 }
 
@@ -41,6 +42,9 @@ impl Surroundings for Notebook {
     }
     fn abandon(&mut self, id: ItemId) {
         self.abandoned.push(id);
+    }
+    fn forget(&mut self, id: ItemId) {
+        self.forgotten.push(id);
     }
     fn unix_ms(&mut self) -> u64 {
         1_000
@@ -73,9 +77,15 @@ impl Test {
         (need, self.last_reply())
     }
 
+    /// An event about the item under way.
     fn hear(&mut self, kind: EventKind) -> String {
+        let id = self.conn.item().unwrap();
+        self.hear_of(id, kind)
+    }
+
+    fn hear_of(&mut self, id: ItemId, kind: EventKind) -> String {
         self.out.clear();
-        self.conn.handle_event(self.now, kind, &mut self.out, &mut self.world);
+        self.conn.handle_event(self.now, (id, kind), &mut self.out, &mut self.world);
         self.last_reply()
     }
 
@@ -142,7 +152,7 @@ fn a_large_body_goes_to_the_spool_in_pieces_and_is_given_back_when_the_client_go
             rest = &rest[consumed..];
             if need == Need::Answer {
                 pieces += 1;
-                test.conn.handle_event(test.now, EventKind::Stored, &mut test.out, &mut test.world);
+                test.conn.handle_event(test.now, (ItemId(1), EventKind::Stored), &mut test.out, &mut test.world);
             }
         }
     }
@@ -159,6 +169,24 @@ fn collect_commits_at_once_and_a_failed_disk_is_told_as_451() {
     assert_eq!(test.world.appended[0].1, When::Commit);
     assert!(test.hear(EventKind::Refused(SpoolRefusal::Failed)).starts_with("451 4.3.0"));
     assert_eq!(test.say("QUIT\r\n").0, Need::Close);
+}
+
+#[test]
+fn a_late_answer_to_one_message_is_never_taken_for_that_to_the_next() {
+    let mut test = Test::new(Mode::Through);
+    test.say(&format!("{ENVELOPE}DATA\r\nfirst\r\n.\r\n"));
+    // Neither outcome nor receipt come in time: 451, and the client brings another message.
+    test.now = test.now.after(OUTCOME_TIMEOUT);
+    test.conn.handle_timeout(test.now, &mut test.out, &mut test.world);
+    test.now = test.now.after(RECEIPT_TIMEOUT);
+    test.out.clear();
+    assert_eq!(test.conn.handle_timeout(test.now, &mut test.out, &mut test.world), Need::Input);
+    assert!(test.last_reply().starts_with("451 4.3.0"));
+    assert_eq!(test.world.forgotten, [ItemId(1)]);
+    let (need, _) = test.say("MAIL FROM:<>\r\nRCPT TO:<ann@example.com>\r\nDATA\r\nsecond\r\n.\r\n");
+    assert_eq!(need, Need::Answer);
+    assert_eq!(test.hear_of(ItemId(1), EventKind::Fate(Fate::Delivered)), "");
+    assert_eq!(test.hear_of(ItemId(2), EventKind::Fate(refusal())), "552 5.2.2 Over quota");
 }
 
 #[test]
