@@ -112,7 +112,7 @@ impl Engine {
                 Purpose::Lease { until_unix_ms, .. } => {
                     leases.extend(self.granted(id, turn, until_unix_ms, meta, body));
                 }
-                Purpose::Copy => copied |= place.is_some_and(|(put, _)| self.copy(id, put, &meta, &body)),
+                Purpose::Copy => copied |= place.is_some_and(|from| self.copy(id, from, &meta, &body)),
                 Purpose::Show { token } => {
                     let shown = self.summary(id).map(|summary| Box::new(Item { summary, meta, body }));
                     self.reply(token, Reply::Shown(shown));

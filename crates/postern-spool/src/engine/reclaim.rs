@@ -88,8 +88,8 @@ impl Engine {
 
     /// Writes an item again, unless it has changed since it was read: a copy behind its finish would bring it back, one
     /// behind a newer update would undo that.
-    pub(super) fn copy(&mut self, id: ItemId, from: Place, meta: &[u8], body: &BodySource) -> bool {
-        let Some(entry) = self.index.get(id).filter(|e| e.put == from && !e.closing && e.pending == 0) else {
+    pub(super) fn copy(&mut self, id: ItemId, from: (Place, Place), meta: &[u8], body: &BodySource) -> bool {
+        let Some(entry) = self.index.get(id).filter(|e| (e.put, e.meta) == from && !e.closing && e.pending == 0) else {
             return false;
         };
         let lane = self.lanes.name(entry.lane).clone();
