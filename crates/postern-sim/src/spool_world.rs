@@ -96,6 +96,7 @@ enum Asked {
     Lease,
     Finish { id: u64, children: Vec<u64> },
     Delete(u64),
+    Postpone { id: u64, meta: Vec<u8> },
     Update,
     Other,
 }
@@ -326,7 +327,8 @@ impl SpoolWorld {
                     known.states.push(Found { meta: meta.clone(), due, held });
                     known.states.push(Found { meta: meta.clone(), due, held: !held });
                 }
-                self.ask(Request::Postpone { lease, meta, due_unix_ms: due }, Asked::Update);
+                let asked = Asked::Postpone { id, meta: meta.clone() };
+                self.ask(Request::Postpone { lease, meta, due_unix_ms: due }, asked);
             }
             3 => {
                 let fate = Fate::Deferred(b"4.3.0".as_slice().into());
@@ -480,6 +482,12 @@ impl SpoolWorld {
                     Ok(()) => known.is = Is::Gone,
                     Err(SpoolError::Leased) if known.is == Is::Closing => known.is = Is::Promised,
                     Err(_) => {}
+                }
+            }
+            // What it was before must not come back: its recipients would be served again.
+            (Asked::Postpone { id, meta }, Reply::Done(Ok(()))) => {
+                if let Some(known) = self.known.get_mut(&id) {
+                    known.states.retain(|state| state.meta == meta);
                 }
             }
             (_, Reply::Listed(items)) => self.listed = Some(items.into_iter().map(|item| item.id).collect()),

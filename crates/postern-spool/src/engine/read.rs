@@ -181,13 +181,17 @@ impl Engine {
         Some((put.meta.to_vec(), body))
     }
 
-    /// The lease, if the item is still there.
+    /// The lease, if the item is still there and nobody else got it while it was read: what was read may be out of date.
     fn granted(&self, id: ItemId, turn: u32, until: u64, meta: Vec<u8>, body: BodySource) -> Option<Lease> {
-        let (lane, tentative) = if let Some(item) = self.tentative.get(&id.0) {
-            (item.lane, !matches!(item.state, State::Committing))
+        let (lane, tentative, last) = if let Some(item) = self.tentative.get(&id.0) {
+            (item.lane, !matches!(item.state, State::Committing), item.turn)
         } else {
-            (self.index.get(id)?.lane, false)
+            let entry = self.index.get(id)?;
+            (entry.lane, false, entry.turn)
         };
+        if last != turn {
+            return None;
+        }
         let lane = self.lanes.name(lane).clone();
         Some(Lease { id, lane, meta, body, tentative, until_unix_ms: until, turn })
     }
