@@ -87,7 +87,7 @@ const MUTANTS: [Mutant; 7] = [
     Mutant {
         name: "no-directory-sync-in-the-kernel",
         file: "crates/postern-spool/src/real_disk.rs",
-        from: "DiskOpKind::SyncLogDir => sync_dir(&self.dir.join(LOG_DIR))?,",
+        from: "DiskOpKind::SyncLogDir => self.log_dir.sync_all()?,",
         to: "DiskOpKind::SyncLogDir => {}",
         cargo: SPOOL,
         test: "real_disk::tests::a_directory_sync_reaches_the_kernel_and_its_failure_comes_back",

@@ -19,7 +19,7 @@ use crate::rng::Rng;
 pub struct Faults {
     /// A sync of a file or directory fails.
     pub sync: u64,
-    /// A write or a new file finds the disk full.
+    /// A write or a new file finds the disk full, or opening a file finds no descriptor.
     pub full: u64,
 }
 
@@ -180,7 +180,9 @@ impl FaultyDisk {
                 self.write(Name::Segment(segment), offset as usize, &data)?;
                 return Ok(Done::Buffer(data));
             }
-            DiskOpKind::SyncLog { segment } | DiskOpKind::SyncSegment { segment } => {
+            DiskOpKind::SyncLog { segment } => self.sync(Name::Segment(segment))?,
+            DiskOpKind::SyncSegment { segment } => {
+                self.open()?;
                 self.sync(Name::Segment(segment))?;
             }
             DiskOpKind::CreateSegment { segment, bytes } => {
@@ -197,10 +199,18 @@ impl FaultyDisk {
                 }
                 self.write(Name::Body(body.0), offset as usize, &data)?;
             }
-            DiskOpKind::SyncBody { body } => self.sync(Name::Body(body.0))?,
+            DiskOpKind::SyncBody { body } => {
+                self.open()?;
+                self.sync(Name::Body(body.0))?;
+            }
             DiskOpKind::Read(parts) => return Ok(Done::Read(parts.into_iter().map(|part| self.read(part)).collect())),
         }
         Ok(Done::Plain)
+    }
+
+    /// Out of descriptors is answered as a full disk is.
+    fn open(&mut self) -> Result<(), DiskError> {
+        if self.rng.one_in(self.faults.full) { Err(DiskError::Full) } else { Ok(()) }
     }
 
     fn create(&mut self, name: Name) {

@@ -138,6 +138,7 @@ impl SpoolWorld {
         for _ in 0..self.profile.steps {
             let crash = self.profile.crash;
             let failed = self.engine.stats().failed.is_some();
+            self.check(!failed || self.profile.faults.sync > 0, "given up although nothing is broken");
             if self.rng.one_in(crash) || failed && self.rng.one_in(20) {
                 commits += self.engine.stats().commits;
                 self.crash();

@@ -171,8 +171,8 @@ pub enum DiskError {
 
 impl From<std::io::Error> for DiskError {
     fn from(error: std::io::Error) -> Self {
-        // Out of descriptors (a flood holds them all) passes like a full disk does; only opening
-        // files can say so, never a write or a sync.
+        // Out of descriptors (a flood holds them all) passes like a full disk does. Only opening a file can say so; what
+        // must not fail for it keeps its file open.
         let descriptors = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(|errno| Some(errno.raw_os_error()));
         match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full,

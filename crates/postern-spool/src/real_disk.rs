@@ -28,12 +28,22 @@ pub(crate) struct RealDisk {
     segments: Arc<Mutex<HashMap<u32, Arc<SegmentFile>>>>,
     /// The segment written last.
     active: Arc<AtomicU32>,
+    /// Kept open: a sync of a name is fatal when it fails, so it must not need a descriptor.
+    log_dir: Arc<File>,
+    body_dir: Arc<File>,
     flush_delay: Option<Duration>,
 }
 
 impl RealDisk {
-    pub(crate) fn new(dir: &Path, flush_delay: Option<Duration>) -> Self {
-        Self { dir: Arc::new(dir.into()), segments: Arc::default(), active: Arc::default(), flush_delay }
+    pub(crate) fn new(dir: &Path, flush_delay: Option<Duration>) -> io::Result<Self> {
+        Ok(Self {
+            dir: Arc::new(dir.into()),
+            segments: Arc::default(),
+            active: Arc::default(),
+            log_dir: Arc::new(File::open(dir.join(LOG_DIR))?),
+            body_dir: Arc::new(File::open(dir.join(BODY_DIR))?),
+            flush_delay,
+        })
     }
 
     /// Does it, and says how it went.
@@ -57,7 +67,7 @@ impl RealDisk {
             DiskOpKind::CreateSegment { segment, bytes } => self.create_segment(segment, bytes)?,
             // Length and all: the log's later syncs then have no metadata to write.
             DiskOpKind::SyncSegment { segment } => self.segment(segment)?.file.sync_all()?,
-            DiskOpKind::SyncLogDir => sync_dir(&self.dir.join(LOG_DIR))?,
+            DiskOpKind::SyncLogDir => self.log_dir.sync_all()?,
             DiskOpKind::RemoveSegment { segment } => {
                 self.segments.lock().unwrap_or_else(PoisonError::into_inner).remove(&segment);
                 remove(&segment_path(&self.dir, segment))?;
@@ -68,7 +78,7 @@ impl RealDisk {
                 file.write_all_at(&data, offset)?;
             }
             DiskOpKind::SyncBody { body } => File::open(body_path(&self.dir, body))?.sync_all()?,
-            DiskOpKind::SyncBodyDir => sync_dir(&self.dir.join(BODY_DIR))?,
+            DiskOpKind::SyncBodyDir => self.body_dir.sync_all()?,
             DiskOpKind::RemoveBody { body } => remove(&body_path(&self.dir, body))?,
             DiskOpKind::Read(parts) => {
                 return Ok(Done::Read(parts.into_iter().map(|part| Ok(self.read_part(part)?)).collect()));
@@ -151,8 +161,8 @@ impl RecoverySource for RealDisk {
     }
 
     fn sync_dirs(&mut self) -> io::Result<()> {
-        sync_dir(&self.dir.join(LOG_DIR))?;
-        sync_dir(&self.dir.join(BODY_DIR))
+        self.log_dir.sync_all()?;
+        self.body_dir.sync_all()
     }
 
     fn bodies(&mut self) -> io::Result<Vec<(ItemId, u64)>> {

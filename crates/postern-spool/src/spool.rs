@@ -84,7 +84,7 @@ impl Spool {
         }
         let io = |source| OpenError::Io { path: options.dir.clone(), source };
         let lock = open_dir(&options.dir)?;
-        let mut disk = RealDisk::new(&options.dir, options.flush_delay);
+        let mut disk = RealDisk::new(&options.dir, options.flush_delay).map_err(io)?;
         let recovered = recover(&mut disk, &options).map_err(io)?;
         let report = recovered.report.clone();
         if report.torn > 0 || !report.damaged.is_empty() {

@@ -2,8 +2,9 @@
 //! removed when the last item that carries them is gone. All of it goes through the background queue.
 
 use crate::disk::{DiskError, DiskOpKind};
-use crate::event::{EventKind, Refusal};
+use crate::event::{EventKind, Refusal, SpoolError};
 use crate::item::ItemId;
+use crate::request::Reply;
 
 use super::{Engine, State, Waiting};
 
@@ -94,10 +95,24 @@ impl Engine {
                 self.body_syncs.synced.push(id);
                 self.name_bodies();
             }
+            Err(DiskError::Full) => self.body_not_kept(id),
             Err(error) => {
                 self.fail(error.to_string());
                 self.body_durable(id);
             }
+        }
+    }
+
+    /// No room or no descriptor for one body: only its item cannot be kept.
+    fn body_not_kept(&mut self, id: ItemId) {
+        match self.tentative.get_mut(&id.0).map(|item| &mut item.state) {
+            Some(State::Syncing) => self.refuse_tentative(id, &SpoolError::Full),
+            Some(State::Settling(settlement)) => {
+                let Some(settlement) = settlement.take() else { return };
+                self.refuse_tentative(id, &SpoolError::Full);
+                self.reply(settlement.token, Reply::Finished(Err(SpoolError::Full.into())));
+            }
+            _ => {}
         }
     }
 

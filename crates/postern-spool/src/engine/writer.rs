@@ -312,7 +312,7 @@ impl Engine {
                 self.segments.free.push_front(slot);
                 self.segments.creating = false;
             }
-            (Waiting::Created(no), Err(DiskError::Full)) => {
+            (Waiting::Created(no) | Waiting::CreatedSynced(no), Err(DiskError::Full)) => {
                 self.segments.creating = false;
                 self.segments.create_error = Some(SpoolError::Full);
                 self.submit(DiskOpKind::RemoveSegment { segment: no }, Waiting::Nothing);

@@ -10,7 +10,7 @@ fn a_log_sync_reaches_the_kernel_and_its_failure_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let _lock = open_dir(dir.path()).unwrap();
     std::os::unix::fs::symlink("/dev/null", segment_path(dir.path(), 1)).unwrap();
-    let disk = RealDisk::new(dir.path(), None);
+    let disk = RealDisk::new(dir.path(), None).unwrap();
     let written = perform(&disk, DiskOpKind::WriteLog { segment: 1, offset: 0, data: vec![1] });
     assert!(matches!(written, Ok(Done::Buffer(_))));
     assert!(matches!(perform(&disk, DiskOpKind::SyncLog { segment: 1 }), Err(DiskError::Failed(_))));
@@ -22,18 +22,18 @@ fn a_body_sync_reaches_the_kernel_and_its_failure_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let _lock = open_dir(dir.path()).unwrap();
     std::os::unix::fs::symlink("/dev/null", body_path(dir.path(), ItemId(1))).unwrap();
-    let disk = RealDisk::new(dir.path(), None);
+    let disk = RealDisk::new(dir.path(), None).unwrap();
     assert!(matches!(perform(&disk, DiskOpKind::SyncBody { body: ItemId(1) }), Err(DiskError::Failed(_))));
 }
 
-/// A directory that is not there cannot be synced; one of procfs has no sync at all.
+/// A directory of procfs has no sync.
 #[test]
 fn a_directory_sync_reaches_the_kernel_and_its_failure_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     for sub in [LOG_DIR, BODY_DIR] {
         std::os::unix::fs::symlink("/proc/self", dir.path().join(sub)).unwrap();
     }
-    let disk = RealDisk::new(dir.path(), None);
+    let disk = RealDisk::new(dir.path(), None).unwrap();
     assert!(matches!(perform(&disk, DiskOpKind::SyncLogDir), Err(DiskError::Failed(_))));
     assert!(matches!(perform(&disk, DiskOpKind::SyncBodyDir), Err(DiskError::Failed(_))));
 }
@@ -43,7 +43,7 @@ fn a_full_disk_is_told_from_a_broken_one() {
     let dir = tempfile::tempdir().unwrap();
     let _lock = open_dir(dir.path()).unwrap();
     std::os::unix::fs::symlink("/dev/full", segment_path(dir.path(), 1)).unwrap();
-    let disk = RealDisk::new(dir.path(), None);
+    let disk = RealDisk::new(dir.path(), None).unwrap();
     let written = perform(&disk, DiskOpKind::WriteLog { segment: 1, offset: 0, data: vec![1] });
     assert!(matches!(written, Err(DiskError::Full)));
     assert!(matches!(perform(&disk, DiskOpKind::SyncLog { segment: 9 }), Err(DiskError::Failed(_))));
@@ -53,7 +53,7 @@ fn a_full_disk_is_told_from_a_broken_one() {
 fn a_new_segment_is_zeros_of_its_full_length() {
     let dir = tempfile::tempdir().unwrap();
     let _lock = open_dir(dir.path()).unwrap();
-    let mut disk = RealDisk::new(dir.path(), None);
+    let mut disk = RealDisk::new(dir.path(), None).unwrap();
     perform(&disk, DiskOpKind::CreateSegment { segment: 7, bytes: 3 << 19 }).unwrap();
     assert_eq!(disk.segments().unwrap(), [7]);
     assert!(disk.read_segment(7).unwrap() == vec![0; 3 << 19]);
