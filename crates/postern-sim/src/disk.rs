@@ -251,6 +251,7 @@ impl FaultyDisk {
     }
 
     fn read(&mut self, part: ReadPart) -> Result<PartData, DiskError> {
+        self.open()?;
         let bytes = match part {
             ReadPart::Log { segment, offset, len } => {
                 let range = offset as usize..offset as usize + len as usize;

@@ -139,6 +139,7 @@ impl SpoolWorld {
             let crash = self.profile.crash;
             let failed = self.engine.stats().failed.is_some();
             self.check(!failed || self.profile.faults.sync > 0, "given up although nothing is broken");
+            self.check(self.engine.stats().damaged == 0, "called damaged although all can be read");
             if self.rng.one_in(crash) || failed && self.rng.one_in(20) {
                 commits += self.engine.stats().commits;
                 self.crash();

@@ -31,7 +31,7 @@ pub(crate) mod segments;
 mod writer;
 
 use bodies::{BodySyncs, Streaming};
-use read::Reading;
+use read::{PARTS_MAX, Reading};
 use reclaim::Reclaim;
 use segments::Segments;
 use writer::{NewEntry, Writer};
@@ -218,7 +218,7 @@ impl Engine {
                 let parts = match result {
                     Ok(Done::Read(parts)) => parts,
                     Ok(_) => Vec::new(),
-                    Err(error) => vec![Err(error)],
+                    Err(error) => (0..PARTS_MAX * reading.items.len()).map(|_| Err(error.clone())).collect(),
                 };
                 self.read_done(reading, parts);
             }

@@ -42,6 +42,15 @@ pub(crate) struct Entry {
     pub(crate) leased: bool,
     /// Its finish is on the way to the disk.
     pub(crate) closing: bool,
+    /// It could not be read: not given out by this process, and never written.
+    pub(crate) damaged: bool,
+}
+
+impl Entry {
+    /// By the operator, or because it cannot be read.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held || self.damaged
+    }
 }
 
 #[derive(Debug, Default)]

@@ -116,6 +116,14 @@ impl Port {
         }
     }
 
+    /// Hands over what has gathered for longer than 1 ms: call it where a busy runtime passes by, because one that never
+    /// parks never calls [`Port::flush`].
+    pub fn flush_if_old(&self) {
+        if self.since.get().is_some_and(|since| since.elapsed() >= GATHER_TIME) {
+            self.flush();
+        }
+    }
+
     /// Moves the answers that have come to the end of `into`.
     pub fn drain_events(&self, into: &mut Vec<Event>) {
         into.append(&mut self.outbox.events.lock().unwrap_or_else(PoisonError::into_inner));

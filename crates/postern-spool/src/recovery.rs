@@ -186,6 +186,7 @@ impl Recovered {
             held: put.held,
             leased: false,
             closing: false,
+            damaged: false,
         };
         self.bytes += entry.body_len;
         self.segments.live_bytes += footprint(&entry);

@@ -96,6 +96,7 @@ impl Engine {
             held: false,
             leased: false,
             closing: false,
+            damaged: false,
         };
         let segment = self.segments.get_mut(place.slot);
         segment.live += 1;
@@ -107,7 +108,7 @@ impl Engine {
     /// Makes a committed item leasable, unless something holds it back.
     pub(super) fn offer(&mut self, id: ItemId) {
         let Some(entry) = self.index.get(id) else { return };
-        if !entry.held && !entry.leased && !entry.closing {
+        if !entry.is_held() && !entry.leased && !entry.closing {
             self.changed |= self.lanes.offer(entry.lane, id, entry.due_unix_ms, self.now_unix_ms);
         }
     }
@@ -117,7 +118,7 @@ impl Engine {
         if entry.leased {
             self.count_leased(entry.lane, false);
         }
-        if entry.held {
+        if entry.is_held() {
             self.held -= 1;
             self.lanes.count_held(entry.lane, false);
         }

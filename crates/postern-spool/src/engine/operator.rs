@@ -22,7 +22,7 @@ impl Engine {
             (item.lane, item.body.len(), item.due_unix_ms, false, item.leased, tentative)
         } else {
             let entry = self.index.get(id)?;
-            (entry.lane, entry.body_len, entry.due_unix_ms, entry.held, entry.leased, false)
+            (entry.lane, entry.body_len, entry.due_unix_ms, entry.is_held(), entry.leased, false)
         };
         let lane = self.lanes.name(lane).clone();
         Some(ItemSummary { id, lane, size, arrived_unix_ms: id.unix_ms(), due_unix_ms, held, leased, tentative })
@@ -44,16 +44,20 @@ impl Engine {
         let (Ok(()), Some(entry)) = (&allowed, self.index.get_mut(id)) else {
             return self.reply(token, Reply::Done(allowed));
         };
-        if !entry.held && !entry.leased && !entry.closing {
+        let was_held = entry.is_held();
+        if !was_held && !entry.leased && !entry.closing {
             self.lanes.withdraw(entry.lane, id, entry.due_unix_ms);
         }
         entry.due_unix_ms = due_unix_ms.unwrap_or(entry.due_unix_ms);
-        if let Some(held) = held
-            && held != entry.held
-        {
+        if let Some(held) = held {
             entry.held = held;
-            self.lanes.count_held(entry.lane, held);
-            self.held = if held { self.held + 1 } else { self.held - 1 };
+            // Let go by hand, it is read once more.
+            entry.damaged &= held;
+        }
+        let is_held = entry.is_held();
+        if is_held != was_held {
+            self.lanes.count_held(entry.lane, is_held);
+            self.held = if is_held { self.held + 1 } else { self.held - 1 };
         }
         entry.pending += 1;
         let (due_unix_ms, held) = (entry.due_unix_ms, entry.held);

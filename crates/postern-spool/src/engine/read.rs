@@ -58,6 +58,7 @@ impl Engine {
     /// Begins a read; it ends in `read_done`, at once when everything is in memory.
     pub(super) fn read(&mut self, reading: Reading) {
         let mut parts = Vec::new();
+        let files = reading.purpose.wants_files();
         for item in &reading.items {
             match item.source {
                 Source::Memory { .. } => {}
@@ -71,7 +72,7 @@ impl Engine {
                     if meta != put {
                         parts.push(self.part_of(meta));
                     }
-                    if body_file != 0 {
+                    if body_file != 0 && files {
                         parts.push(ReadPart::Body { body: ItemId(body_file) });
                     }
                 }
@@ -93,18 +94,25 @@ impl Engine {
         let mut leases = Vec::new();
         let mut copied = false;
         let Reading { purpose, items } = reading;
+        let files = purpose.wants_files();
         for item in items {
             let ReadItem { id, turn, source } = item;
             let place = if let Source::Log { put, meta, .. } = source { Some((put, meta)) } else { None };
-            let content = self.content(source, &mut parts);
+            let content = self.content(source, files, &mut parts);
             if let Some((put, meta)) = place {
                 self.segments.get_mut(put.slot).pins -= 1;
                 self.segments.get_mut(meta.slot).pins -= 1;
             }
             let (meta, body) = match content {
                 Ok(content) => content,
-                Err(reason) => {
-                    self.damaged(id, &reason);
+                Err(unread) => {
+                    match unread {
+                        Unread::NotNow => {}
+                        Unread::Damaged(reason) => self.damaged(id, &reason),
+                    }
+                    if let Purpose::Lease { until_unix_ms, .. } = purpose {
+                        self.put_off(id, turn, until_unix_ms);
+                    }
                     continue;
                 }
             };
@@ -129,13 +137,14 @@ impl Engine {
         self.release_segments();
     }
 
-    /// Metadata and body of one item from the parts read for it.
+    /// Metadata and body of one item from the parts read for it; without `files` the body of a file is left out.
     fn content(
         &self,
         source: Source,
+        files: bool,
         parts: &mut impl Iterator<Item = Result<PartData, DiskError>>,
-    ) -> Result<(Vec<u8>, BodySource), String> {
-        let mut next = || parts.next().unwrap_or(Err(DiskError::Failed("not read".into()))).map_err(|e| e.to_string());
+    ) -> Result<(Vec<u8>, BodySource), Unread> {
+        let mut next = || parts.next().unwrap_or(Err(DiskError::Failed("not read".into()))).map_err(Unread::from);
         let (put, part, meta, body_file, body_len) = match source {
             Source::Memory { meta, body } => return Ok((meta, BodySource::Inline(body))),
             Source::File { meta, len } => return Ok((meta, body_source(next()?, len)?)),
@@ -144,7 +153,10 @@ impl Engine {
         // All parts of the item are taken first, so that an error in one does not shift those of the next item.
         let put_bytes = (body_file == 0 || meta == put).then(&mut next);
         let meta_bytes = (meta != put).then(&mut next);
-        let file = (body_file != 0).then(&mut next);
+        let file = (body_file != 0 && files).then(&mut next);
+        if [&put_bytes, &meta_bytes, &file].into_iter().any(|part| matches!(part, Some(Err(Unread::NotNow)))) {
+            return Err(Unread::NotNow);
+        }
         let put_bytes = put_bytes.transpose()?;
         let (mut meta_found, mut body) = (None, None);
         if let Some(PartData::Bytes(bytes)) = &put_bytes {
@@ -162,6 +174,7 @@ impl Engine {
         let body = match (file, body) {
             (Some(file), _) => body_source(file?, body_len)?,
             (None, Some(body)) => BodySource::Inline(body),
+            (None, None) if body_file != 0 => BodySource::Inline(Bytes::new()),
             (None, None) => return Err("its record holds no body".into()),
         };
         Ok((meta_found.ok_or("its metadata was not read")?, body))
@@ -196,31 +209,84 @@ impl Engine {
         Some(Lease { id, lane, meta, body, tentative, until_unix_ms: until, turn })
     }
 
-    /// An item that cannot be read: held in this process, so that nobody works on it and everybody sees it.
+    /// An item that cannot be read: held in this process, so that nobody works on it and everybody sees it. Nothing of
+    /// this is written: the next process may be able to read it.
     fn damaged(&mut self, id: ItemId, reason: &str) {
-        tracing::error!(%id, reason, "an item of the spool cannot be read; it is held");
-        self.stats.damaged += 1;
         if self.tentative.contains_key(&id.0) {
+            tracing::error!(%id, reason, "a tentative item cannot be read; it is refused");
             let error = crate::event::SpoolError::Failed(reason.into());
             return self.refuse_tentative(id, &error);
         }
-        let Some(entry) = self.index.get_mut(id) else { return };
-        if !entry.held {
-            let (lane, due, offered) = (entry.lane, entry.due_unix_ms, !entry.leased && !entry.closing);
-            entry.held = true;
+        let Some(entry) = self.index.get_mut(id).filter(|entry| !entry.damaged) else { return };
+        tracing::error!(%id, reason, "an item of the spool cannot be read; it is held");
+        self.stats.damaged += 1;
+        let (lane, due, held) = (entry.lane, entry.due_unix_ms, entry.held);
+        let offered = !held && !entry.leased && !entry.closing;
+        entry.damaged = true;
+        if !held {
             self.held += 1;
             self.lanes.count_held(lane, true);
-            if offered {
-                self.lanes.withdraw(lane, id, due);
-            }
+        }
+        if offered {
+            self.lanes.withdraw(lane, id, due);
+        }
+    }
+
+    /// Takes back a lease whose item was not read. A little later, should it be leasable then, so that nobody spins.
+    fn put_off(&mut self, id: ItemId, turn: u32, until_unix_ms: u64) {
+        let due_unix_ms = self.now_unix_ms + READ_RETRY_MS;
+        let due = if let Some(item) = self.tentative.get_mut(&id.0).filter(|item| item.leased && item.turn == turn) {
+            &mut item.due_unix_ms
+        } else if let Some(entry) = self.index.get_mut(id).filter(|entry| entry.leased && entry.turn == turn) {
+            &mut entry.due_unix_ms
+        } else {
+            return;
+        };
+        *due = due_unix_ms.max(*due);
+        self.leases.remove(&(until_unix_ms, id.0));
+        self.unlease(id);
+    }
+}
+
+impl Purpose {
+    /// Copying needs to know that there is a body file, not what is in it.
+    const fn wants_files(&self) -> bool {
+        !matches!(self, Self::Copy)
+    }
+}
+
+/// Why an item was not read.
+#[derive(Debug)]
+enum Unread {
+    /// No descriptor was left: nothing is known of the item.
+    NotNow,
+    Damaged(String),
+}
+
+impl From<DiskError> for Unread {
+    fn from(error: DiskError) -> Self {
+        match error {
+            DiskError::Full => Self::NotNow,
+            DiskError::Failed(reason) => Self::Damaged(reason),
         }
     }
 }
 
-fn body_source(data: PartData, len: u64) -> Result<BodySource, String> {
+impl From<&str> for Unread {
+    fn from(reason: &str) -> Self {
+        Self::Damaged(reason.into())
+    }
+}
+
+fn body_source(data: PartData, len: u64) -> Result<BodySource, Unread> {
     match data {
         PartData::File(file) => Ok(BodySource::File { file, len }),
         PartData::Bytes(bytes) if bytes.len() as u64 == len => Ok(BodySource::Inline(bytes)),
         PartData::Bytes(_) => Err("its body file has another length".into()),
     }
 }
+
+/// Parts an item is read in at most: put, metadata and body file.
+pub(super) const PARTS_MAX: usize = 3;
+/// When an item that no descriptor was left for is leasable again.
+const READ_RETRY_MS: u64 = 1000;

@@ -62,7 +62,7 @@ impl Engine {
             let id = ItemId(ids[job.at]);
             job.at += 1;
             let Some(entry) = self.index.get(id) else { continue };
-            if entry.put.slot == job.slot && !entry.closing && entry.pending == 0 {
+            if entry.put.slot == job.slot && !entry.closing && !entry.damaged && entry.pending == 0 {
                 bytes += entry.put.len as usize;
                 items.push(ReadItem { id, turn: 0, source: Source::of_entry(entry) });
             }

@@ -17,6 +17,7 @@ fn entry(id: u64) -> Entry {
         held: false,
         leased: false,
         closing: false,
+        damaged: false,
     }
 }
 
