@@ -426,3 +426,6 @@ use writer::LOG_TOKEN;
 const FOOTPRINT: u64 = 512;
 /// What a tentative item costs beside its bytes.
 const TENTATIVE_OVERHEAD: usize = 256;
+
+#[cfg(test)]
+mod tests;

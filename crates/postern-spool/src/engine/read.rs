@@ -212,7 +212,11 @@ impl Engine {
     /// An item that cannot be read: held in this process, so that nobody works on it and everybody sees it. Nothing of
     /// this is written: the next process may be able to read it.
     fn damaged(&mut self, id: ItemId, reason: &str) {
-        if self.tentative.contains_key(&id.0) {
+        if let Some(item) = self.tentative.get(&id.0) {
+            // The record on its way to the disk says what becomes of it; what is read afterwards is seen then.
+            if matches!(item.state, State::Committing | State::Settling(_)) {
+                return;
+            }
             tracing::error!(%id, reason, "a tentative item cannot be read; it is refused");
             let error = crate::event::SpoolError::Failed(reason.into());
             return self.refuse_tentative(id, &error);

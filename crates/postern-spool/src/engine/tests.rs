@@ -1,0 +1,162 @@
+//! The engine by hand: the test says which operation ends when, and how.
+
+use super::*;
+use crate::disk::{DiskError, PartData, ReadPart};
+use crate::item::{Body, Lease, NewItem, When};
+
+struct Rig {
+    engine: Engine,
+    now: u64,
+    /// Submitted and not ended.
+    ops: Vec<DiskOp>,
+    files: HashMap<String, Vec<u8>>,
+    replies: Vec<Reply>,
+    events: Vec<EventKind>,
+}
+
+fn broken() -> DiskError {
+    DiskError::Failed("input/output error".into())
+}
+
+impl Rig {
+    fn new() -> Self {
+        let options = SpoolOptions { segment_bytes: 64 << 10, free_low_bytes: 0, ..SpoolOptions::new("") };
+        let engine = Engine::new(options, Recovered::default(), 1, 0);
+        let mut rig =
+            Self { engine, now: 0, ops: Vec::new(), files: HashMap::new(), replies: Vec::new(), events: Vec::new() };
+        rig.settle();
+        rig
+    }
+
+    fn pull(&mut self) {
+        self.ops.extend(std::iter::from_fn(|| self.engine.poll_disk()));
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Event { event, .. } => self.events.push(event.kind),
+                Output::Reply { reply, .. } => self.replies.push(reply),
+            }
+        }
+    }
+
+    fn port(&mut self, request: PortRequest) {
+        self.engine.handle(self.now, Input::Port { port: 0, request });
+        self.pull();
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.engine.handle(self.now, Input::Request { token: 1, request });
+        self.pull();
+    }
+
+    fn take(&mut self, name: &str) -> DiskOp {
+        let at = self.ops.iter().position(|op| format!("{:?}", op.kind).starts_with(name));
+        self.ops.remove(at.unwrap_or_else(|| panic!("no {name} in {:?}", self.ops)))
+    }
+
+    /// Ends the first operation of this name as it should.
+    fn end(&mut self, name: &str) {
+        let op = self.take(name);
+        self.perform(op);
+    }
+
+    fn fail(&mut self, name: &str, error: DiskError) {
+        let DiskOp { token, .. } = self.take(name);
+        self.complete(token, Err(error));
+    }
+
+    fn perform(&mut self, op: DiskOp) {
+        let done = match op.kind {
+            DiskOpKind::WriteLog { segment, offset, data } => {
+                let file = self.files.entry(format!("log {segment}")).or_default();
+                file.resize(file.len().max(offset as usize + data.len()), 0);
+                file[offset as usize..][..data.len()].copy_from_slice(&data);
+                Done::Buffer(data)
+            }
+            DiskOpKind::WriteBody { body, data, .. } => {
+                self.files.entry(format!("body {body}")).or_default().extend(data);
+                Done::Plain
+            }
+            DiskOpKind::Read(parts) => Done::Read(parts.into_iter().map(|part| self.read(part)).collect()),
+            _ => Done::Plain,
+        };
+        self.complete(op.token, Ok(done));
+    }
+
+    fn read(&self, part: ReadPart) -> Result<PartData, DiskError> {
+        let bytes = match part {
+            ReadPart::Log { segment, offset, len } => {
+                self.files[&format!("log {segment}")][offset as usize..][..len as usize].to_vec()
+            }
+            ReadPart::Body { body } => self.files[&format!("body {body}")].clone(),
+        };
+        Ok(PartData::Bytes(bytes.into()))
+    }
+
+    fn complete(&mut self, token: u64, result: Result<Done, DiskError>) {
+        self.engine.handle_completion(self.now, Completion { token, result });
+        self.pull();
+    }
+
+    /// Ends everything well.
+    fn settle(&mut self) {
+        self.pull();
+        while !self.ops.is_empty() {
+            let op = self.ops.remove(0);
+            self.perform(op);
+        }
+    }
+
+    fn append(&mut self, id: u64, body: Body, when: When) {
+        let item = NewItem { id: ItemId(id), lane: lane(), meta: b"meta".to_vec(), due_unix_ms: 0, body };
+        self.port(PortRequest::Append(item, when));
+    }
+
+    fn committed(&mut self, id: u64) {
+        self.append(id, Body::Inline(b"body".to_vec()), When::Commit);
+        self.settle();
+        assert!(matches!(self.events.pop(), Some(EventKind::Committed(_))));
+    }
+
+    fn ask_lease(&mut self) {
+        self.ask(Request::Lease { lane: lane(), n: 9, until_unix_ms: self.now + 1000 });
+    }
+
+    fn lease(&mut self) -> Vec<Lease> {
+        self.ask_lease();
+        self.settle();
+        let Some(Reply::Leased(leases)) = self.replies.pop() else { panic!("no leases") };
+        leases
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now += ms;
+        self.engine.handle(self.now, Input::Tick);
+        self.pull();
+    }
+}
+
+fn lane() -> Lane {
+    Lane::new("example.org", 0)
+}
+
+#[test]
+fn an_item_on_its_way_to_the_disk_stays_when_its_file_cannot_be_read() {
+    let mut rig = Rig::new();
+    rig.port(PortRequest::WriteBody(ItemId(7), b"body".to_vec()));
+    rig.settle();
+    rig.append(7, Body::Streamed, When::Tentative);
+    rig.ask_lease();
+    rig.port(PortRequest::Commit(ItemId(7)));
+    rig.end("SyncBody");
+    rig.end("SyncBodyDir");
+    let read = rig.take("Read");
+    rig.complete(read.token, Ok(Done::Read(vec![Err(broken())])));
+    rig.settle();
+    assert!(matches!(rig.events.last(), Some(EventKind::Committed(_))), "{:?}", rig.events);
+    let stats = rig.engine.stats();
+    assert_eq!((stats.items, stats.bytes, stats.tentative, stats.leased), (1, 4, 0, 0));
+    rig.ask(Request::Delete(ItemId(7)));
+    rig.settle();
+    let stats = rig.engine.stats();
+    assert_eq!((stats.items, stats.bytes, stats.held), (0, 0, 0));
+}
