@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_proto::address::{Address, is_domain_or_literal};
+use postern_proto::address::Address;
 use postern_proto::client::ClientOptions;
 pub use postern_proto::client::{Capabilities, Deadlines, Failure, Phase, Protocol, RecipientResult};
 use postern_proto::envelope::{Arrival, DsnRequest, Recipient};
@@ -148,18 +148,14 @@ impl Connector {
         tls: Option<&Arc<ClientConfig>>,
     ) -> Result<Connection, Failure> {
         let stream = self.open(target).await?;
-        let (mut header, mut helo) = (Vec::new(), self.helo.as_str());
+        let mut header = Vec::new();
         match (client_address, arrival) {
-            (ClientAddress::ProxyV2, Some(arrival)) => {
-                proxy::write_v2(arrival.peer, arrival.local, &mut header);
-                // The name goes with the address: filters behind compare the two.
-                helo = if is_domain_or_literal(&arrival.helo) { &arrival.helo } else { helo };
-            }
+            (ClientAddress::ProxyV2, Some(arrival)) => proxy::write_v2(arrival.peer, arrival.local, &mut header),
             (ClientAddress::ProxyV2, None) => proxy::write_v2_local(&mut header),
             (ClientAddress::None | ClientAddress::Xclient, _) => {}
         }
         let options =
-            ClientOptions { protocol, helo: helo.to_owned(), starttls: tls.is_some(), deadlines: self.deadlines };
+            ClientOptions { protocol, helo: self.helo.clone(), starttls: tls.is_some(), deadlines: self.deadlines };
         let name = match target {
             Target::Tcp { host, .. } => host.as_str(),
             Target::Unix(_) => "localhost",

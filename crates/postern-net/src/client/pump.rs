@@ -53,11 +53,17 @@ impl Connection {
         arrival: Option<&Arrival>,
     ) -> Self {
         let proxied = arrival.filter(|_| client_address == ClientAddress::ProxyV2);
+        let handshake_timeout = options.deadlines.greeting;
+        let mut client = Client::new(options, time::Instant(0));
+        if let Some(arrival) = proxied {
+            // The name goes with the address: filters behind compare the two.
+            client.speak_for(&arrival.helo);
+        }
         Self {
             stream: Some(stream),
             epoch: Instant::now(),
-            handshake_timeout: options.deadlines.greeting,
-            client: Client::new(options, time::Instant(0)),
+            handshake_timeout,
+            client,
             out: header,
             tls: None,
             client_address,

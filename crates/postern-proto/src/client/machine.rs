@@ -132,6 +132,14 @@ impl Client {
         client
     }
 
+    /// Has the first EHLO give the name of a client that the next hop was told of otherwise (PROXY);
+    /// when the next hop wants neither EHLO nor HELO with it, ours follows. Before any octet came.
+    pub fn speak_for(&mut self, helo: &str) {
+        if is_domain_or_literal(helo) {
+            self.helo = helo.to_string();
+        }
+    }
+
     /// What the next hop offers.
     pub fn capabilities(&self) -> &Capabilities {
         &self.offers
@@ -335,6 +343,12 @@ impl Client {
                 self.script.push_back((Awaited::PlainHello, line.into_bytes()));
             }
             Awaited::PlainHello if reply.is_positive() => self.handle_hello(Capabilities::default()),
+            // The client's name may be one that the next hop takes for none ("my_host.example"; RFC 1123
+            // has no underscores): its mail is not lost over that.
+            Awaited::PlainHello if reply.is_permanent() && self.helo != self.options.helo => {
+                self.helo.clone_from(&self.options.helo);
+                self.say_hello(now);
+            }
             Awaited::StartTls if reply.code == 220 => {
                 self.stage = Stage::AwaitTls;
                 self.deadline = Some(now.after(self.options.deadlines.greeting));

@@ -318,6 +318,44 @@ fn xclient_is_told_between_messages_and_the_session_starts_anew() {
 }
 
 #[test]
+fn our_own_name_follows_once_when_the_clients_is_taken_for_none() {
+    smtp(
+        vec![Order::Xclient("ADDR=192.0.2.7 HELO=my_host.example")],
+        "S: 220 hop
+         C: EHLO us.example
+         S: 250-hop
+         S: 250 XCLIENT ADDR HELO
+         C: XCLIENT ADDR=192.0.2.7 HELO=my_host.example
+         S: 220 hop again
+         C: EHLO my_host.example
+         S: 501 5.5.4 invalid name
+         C: HELO my_host.example
+         S: 501 5.5.4 invalid name
+         C: EHLO us.example
+         S: 250 hop",
+        &["idle"],
+    );
+    smtp(
+        vec![Order::Xclient("ADDR=192.0.2.7 HELO=my_host.example")],
+        "S: 220 hop
+         C: EHLO us.example
+         S: 250-hop
+         S: 250 XCLIENT ADDR HELO
+         C: XCLIENT ADDR=192.0.2.7 HELO=my_host.example
+         S: 220 hop again
+         C: EHLO my_host.example
+         S: 550 not you
+         C: HELO my_host.example
+         S: 550 not you
+         C: EHLO us.example
+         S: 550 not you
+         C: HELO us.example
+         S: 550 5.7.1 nor you",
+        &["failed: the next hop refused at EHLO: 550 5.7.1 nor you"],
+    );
+}
+
+#[test]
 fn a_wanted_xclient_that_is_not_offered_ends_the_session() {
     smtp(
         vec![Order::Xclient("ADDR=192.0.2.7")],
