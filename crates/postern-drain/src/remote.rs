@@ -38,6 +38,13 @@ struct Way {
     client_address: ClientAddress,
 }
 
+impl Way {
+    /// Whether the hop is told whose message this is.
+    fn tells_client(&self, meta: &Meta) -> bool {
+        self.client_address != ClientAddress::None && meta.arrival.via == Via::Public
+    }
+}
+
 struct Idle {
     connection: Connection,
     since: Instant,
@@ -60,7 +67,7 @@ pub(crate) enum Reach {
     Reached,
     /// It does not, or not in a way that mail could be given to it.
     Unreached,
-    /// The attempt failed for a reason of our own.
+    /// The attempt failed for a reason of our own, or perhaps for one of the message.
     Unknown,
 }
 
@@ -88,20 +95,23 @@ impl Remote {
             match idle.connection.send(outgoing(parcel)).await {
                 Ok(results) => return self.sent(way, protocol, idle, &results),
                 Err(error) if is_stale(&error) => {}
-                Err(error) => return Sent::from_error(parcel, &error, protocol),
+                Err(error) => return Sent::from_error(parcel, &error, protocol, way.tells_client(parcel.meta)),
             }
         }
         loop {
             let arrival = Some(&parcel.meta.arrival).filter(|arrival| arrival.via == Via::Public);
+            // XCLIENT comes after the first EHLO: until then the hop has seen nobody but us.
+            let mut told = way.client_address == ClientAddress::ProxyV2 && way.tells_client(parcel.meta);
             let connected = self.connector.connect(target, protocol, way.client_address, arrival).await;
             let failure = match connected {
                 Err(failure) => failure,
                 Ok(connection) => {
+                    told = way.tells_client(parcel.meta);
                     let mut idle = Idle { connection, since: Instant::now(), messages: 0 };
                     match idle.connection.send(outgoing(parcel)).await {
                         Ok(results) => return self.sent(way, protocol, idle, &results),
                         Err(error) if matches!(error.failure, Failure::XclientNotOffered) => error.failure,
-                        Err(error) => return Sent::from_error(parcel, &error, protocol),
+                        Err(error) => return Sent::from_error(parcel, &error, protocol, told),
                     }
                 }
             };
@@ -109,7 +119,7 @@ impl Remote {
                 way.client_address = ClientAddress::None;
                 continue;
             }
-            return Sent::from_failure(parcel, &failure);
+            return Sent::from_failure(parcel, &failure, told);
         }
     }
 
@@ -220,14 +230,14 @@ impl Sent {
         Self { outcomes: vec![outcome; parcel.recipients.len()], reach, offers: None }
     }
 
-    fn from_failure(parcel: &Parcel<'_>, failure: &Failure) -> Self {
-        let (outcome, reach) = meaning(failure);
+    fn from_failure(parcel: &Parcel<'_>, failure: &Failure, told: bool) -> Self {
+        let (outcome, reach) = meaning(failure, told);
         Self::failed(parcel, outcome, reach)
     }
 
     /// What was certain before the session ended stays certain.
-    fn from_error(parcel: &Parcel<'_>, error: &SendError, protocol: Protocol) -> Self {
-        let (rest, reach) = meaning(&error.failure);
+    fn from_error(parcel: &Parcel<'_>, error: &SendError, protocol: Protocol, told: bool) -> Self {
+        let (rest, reach) = meaning(&error.failure, told);
         let handover = handover(protocol, &Capabilities::default());
         let decided = |i: usize| error.decided.get(i).and_then(Option::as_ref);
         let outcomes = (0..parcel.recipients.len())
@@ -295,8 +305,31 @@ fn handover(protocol: Protocol, offers: &Capabilities) -> Handover {
 
 /// Without a verdict of the hop about the message there is none: it is tried again. A reply lost
 /// after the final dot is tried again too: a duplicate is better than a loss (RFC 1047).
-fn meaning(failure: &Failure) -> (Outcome, Reach) {
+///
+/// Nothing that one sender can cause may close the route for the others. A hop that was `told` the
+/// client may refuse that client before there is a message (postscreen, Exim's connect ACL, Postfix's
+/// limits per client): that is the answer to this message. One that answered us and then fails in a
+/// transaction may fail over this message alone (a filter that crashes, Exim's `drop`). Only a wait
+/// at MAIL or RCPT counts as away: no bytes of the message were seen, and twenty places filled with
+/// such waits of 5 minutes stop everybody.
+fn meaning(failure: &Failure, told: bool) -> (Outcome, Reach) {
+    let at_the_door = |phase| matches!(phase, Phase::Greeting | Phase::Hello | Phase::Xclient);
+    let in_the_message = |phase| matches!(phase, Phase::Data | Phase::Body | Phase::FinalDot);
+    let in_the_envelope = |phase| matches!(phase, Phase::Mail | Phase::Rcpt);
     match failure {
+        Failure::Refused(phase, reply) if told && at_the_door(*phase) && reply.is_permanent() => {
+            (Outcome::Refused(reply.clone()), Reach::Reached)
+        }
+        Failure::Refused(phase, reply) if told && at_the_door(*phase) => {
+            (Outcome::Deferred(reply.clone()), Reach::Reached)
+        }
+        Failure::AfterFinalDot(_) => (Outcome::Unreached(words(failure)), Reach::Unknown),
+        Failure::Closed(phase, _) | Failure::Protocol(phase, _)
+            if in_the_message(*phase) || in_the_envelope(*phase) =>
+        {
+            (Outcome::Unreached(words(failure)), Reach::Unknown)
+        }
+        Failure::Timeout(phase) if in_the_message(*phase) => (Outcome::Unreached(words(failure)), Reach::Unknown),
         Failure::Body(_) => {
             let reply = Reply::new(451, Enhanced(4, 3, 0), "The message could not be read, try again later");
             (Outcome::Deferred(reply), Reach::Unknown)

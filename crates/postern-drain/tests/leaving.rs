@@ -292,6 +292,63 @@ async fn the_next_hop_is_told_the_real_client_by_proxy() {
     assert_eq!(proxies, ["192.0.2.7", "LOCAL"]);
 }
 
+/// A site that backs off for ten minutes from a hop which wants to know the client.
+async fn told_by_proxy(manners: Manners) -> (Hop, Site) {
+    let hop = Hop::start(Manners { proxy: true, ..manners }).await;
+    let away = Duration::from_secs(600);
+    let site = Site::with(
+        Mode::Through,
+        "none",
+        DrainOptions { concurrency_max: 1, backoff_first: away, backoff_max: away, ..quick() },
+    );
+    let route = Route::parse(&hop.smtp()).unwrap().with_client_address(ClientAddress::ProxyV2);
+    site.set_routes(|table| table.default = route);
+    (hop, site)
+}
+
+#[tokio::test]
+async fn a_client_that_the_hop_refuses_hears_it_and_closes_the_route_for_nobody() {
+    let greeting = |client: Option<&str>| match client {
+        Some("127.0.0.66") => "554 5.7.1 you are listed",
+        Some("127.0.0.67") => "421 4.7.0 too many connections from you",
+        _ => "220 hop.example ready",
+    };
+    let (hop, site) = told_by_proxy(Manners { greeting, ..Manners::default() }).await;
+    for _ in 0..3 {
+        let refused = site.through(&Mail { peer: "127.0.0.66", ..mail(ANN) }).await;
+        assert_eq!(heard(&refused), "554 5.7.1 you are listed");
+        let deferred = site.through(&Mail { peer: "127.0.0.67", ..mail(ANN) }).await;
+        assert_eq!(heard(&deferred), "421 4.7.0 too many connections from you");
+        assert_eq!(heard(&site.through(&mail(ANN)).await), "delivered");
+    }
+    assert_eq!(hop.got().len(), 3);
+    assert_eq!(site.drain.stats().destinations[0].state, DestinationState::Up);
+}
+
+#[tokio::test]
+async fn a_refusal_of_everybody_is_an_outage_when_no_client_was_told() {
+    let hop = Hop::start(Manners { greeting: |_| "554 5.3.2 no service here", ..lmtp() }).await;
+    let site = Site::new(Mode::Through, &hop.lmtp());
+    assert_eq!(site.through(&mail(ANN)).await, Fate::Unsettled);
+    assert!(matches!(site.drain.stats().destinations[0].state, DestinationState::BackingOff { .. }));
+}
+
+#[tokio::test]
+async fn a_message_that_ends_the_session_closes_the_route_for_nobody() {
+    let end = |to: &str| if to.starts_with("poison") { HANG_UP } else { "250 2.0.0 ok" };
+    let (_hop, site) = told_by_proxy(Manners { end, ..Manners::default() }).await;
+    assert_eq!(site.through(&mail(&["poison@example.com"])).await, Fate::Unsettled);
+    assert_eq!(heard(&site.through(&mail(ANN)).await), "delivered");
+}
+
+#[tokio::test]
+async fn a_client_with_an_underscore_in_its_name_is_introduced_by_ours() {
+    let hello = |name: &str| name.contains('_').then_some("501 5.5.4 invalid name");
+    let (hop, site) = told_by_proxy(Manners { hello, ..Manners::default() }).await;
+    assert_eq!(heard(&site.through(&Mail { helo: "my_host.example", ..mail(ANN) }).await), "delivered");
+    assert_eq!(hop.got()[0].proxy.as_deref(), Some("192.0.2.7"));
+}
+
 #[tokio::test]
 async fn a_dead_next_hop_leaves_the_sender_to_the_receipt_and_is_tried_until_it_is_back() {
     let hop = Hop::start(lmtp()).await;

@@ -27,6 +27,10 @@ pub struct Manners {
     pub offers: &'static [&'static str],
     /// A PROXY v2 header comes first.
     pub proxy: bool,
+    /// What is said first, to the client of the PROXY header.
+    pub greeting: fn(Option<&str>) -> &'static str,
+    /// What is said to EHLO and HELO instead of the offers, for some names.
+    pub hello: fn(&str) -> Option<&'static str>,
     /// What is said about a recipient at RCPT.
     pub rcpt: fn(&str) -> &'static str,
     /// What is said at the final dot, by LMTP for each recipient; [`HANG_UP`] ends the connection.
@@ -42,6 +46,8 @@ impl Default for Manners {
             lmtp: false,
             offers: &["8BITMIME", "PIPELINING"],
             proxy: false,
+            greeting: |_| "220 hop.example ready",
+            hello: |_| None,
             rcpt: |_| "250 2.1.5 ok",
             end: |_| "250 2.0.0 ok",
         }
@@ -163,7 +169,11 @@ impl Shared {
         stream.set_nodelay(true)?;
         let mut stream = BufReader::new(stream);
         let proxy = if self.manners.proxy { Some(read_proxy(&mut stream).await?) } else { None };
-        stream.write_all(b"220 hop.example ready\r\n").await?;
+        let greeting = (self.manners.greeting)(proxy.as_deref());
+        stream.write_all(format!("{greeting}\r\n").as_bytes()).await?;
+        if !greeting.starts_with('2') {
+            return Ok(());
+        }
         let mut got = Got { proxy, ..Got::default() };
         let mut counted = false;
         let mut line = String::new();
@@ -175,7 +185,10 @@ impl Shared {
             let text = line.trim_end();
             let verb = text.split([' ', ':']).next().unwrap_or("").to_ascii_uppercase();
             let reply = match verb.as_str() {
-                "EHLO" | "LHLO" => self.hello(),
+                "EHLO" | "LHLO" | "HELO" => match (self.manners.hello)(&text[5..]) {
+                    None => self.hello(),
+                    Some(refusal) => format!("{refusal}\r\n"),
+                },
                 "XCLIENT" => {
                     got.xclient = Some(text["XCLIENT ".len()..].to_owned());
                     "220 hop.example again\r\n".to_owned()
