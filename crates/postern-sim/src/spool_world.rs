@@ -44,7 +44,7 @@ struct Known {
     ends_alone: bool,
     /// A finish was asked for, and has not been turned down.
     ending: bool,
-    /// A finish failed: the spool chose a due time of its own.
+    /// A finish or postpone failed: the spool chose a due time of its own.
     any_due: bool,
 }
 
@@ -490,6 +490,11 @@ impl SpoolWorld {
             (Asked::Postpone { id, meta }, Reply::Done(Ok(()))) => {
                 if let Some(known) = self.known.get_mut(&id) {
                     known.states.retain(|state| state.meta == meta);
+                }
+            }
+            (Asked::Postpone { id, .. }, Reply::Done(Err(_))) => {
+                if let Some(known) = self.known.get_mut(&id) {
+                    known.any_due = true;
                 }
             }
             (_, Reply::Listed(items)) => self.listed = Some(items.into_iter().map(|item| item.id).collect()),

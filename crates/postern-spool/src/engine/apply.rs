@@ -147,11 +147,9 @@ impl Engine {
             Effect::Update { token, id, postponed, .. } => {
                 if let Some(entry) = self.index.get_mut(id) {
                     entry.pending -= 1;
-                    if postponed {
-                        entry.closing = false;
-                        self.unlease(id);
-                        self.offer(id);
-                    }
+                }
+                if postponed {
+                    self.ending_failed(id, error, None);
                 }
                 self.reply(token, Reply::Done(Err(error.clone())));
             }
@@ -171,7 +169,7 @@ impl Engine {
                     }
                     self.offer(id);
                 } else {
-                    self.finish_failed(id, error, None);
+                    self.ending_failed(id, error, None);
                 }
                 let error = error.clone();
                 let reply =

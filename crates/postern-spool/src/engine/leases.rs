@@ -80,6 +80,7 @@ impl Engine {
         let held = entry.held;
         let record = padded(update_len(Some(&meta)));
         if let Err(error) = self.writable(record) {
+            self.ending_failed(id, &error, Some(&lease));
             return self.reply(token, Reply::Done(Err(error)));
         }
         self.close(&lease);
@@ -147,7 +148,7 @@ impl Engine {
             _ => match self.encode_finish(token, id, body, &children) {
                 Ok(()) => self.close(&lease),
                 Err(error) => {
-                    self.finish_failed(id, &error, Some(&lease));
+                    self.ending_failed(id, &error, Some(&lease));
                     self.reply(token, Reply::Finished(Err(error.into())));
                 }
             },
@@ -270,9 +271,9 @@ impl Engine {
         }
     }
 
-    /// A finish that did not become durable. The mail has left already, so the item must not be leased again at once: it
-    /// would leave again and again while the disk is full, and for ever when it is broken.
-    pub(super) fn finish_failed(&mut self, id: ItemId, error: &SpoolError, lease: Option<&Lease>) {
+    /// A finish or postpone that did not become durable. The mail has left already, to some at least, so the item must not
+    /// be leased again at once: it would leave again and again while the disk is full, and for ever when it is broken.
+    pub(super) fn ending_failed(&mut self, id: ItemId, error: &SpoolError, lease: Option<&Lease>) {
         if let Some(lease) = lease {
             self.close(lease);
         }
@@ -281,7 +282,7 @@ impl Engine {
             return;
         }
         entry.closing = false;
-        entry.due_unix_ms = self.now_unix_ms + FINISH_RETRY_MS;
+        entry.due_unix_ms = self.now_unix_ms + ENDING_RETRY_MS;
         if entry.leased {
             self.unlease(id);
         } else {
@@ -292,5 +293,5 @@ impl Engine {
 
 /// Leases given for one request: at 128 KiB a body 32 MiB are read for it.
 const LEASES_MAX: usize = 256;
-/// When an item whose finish found the disk full is leasable again.
-const FINISH_RETRY_MS: u64 = 60_000;
+/// When an item whose finish or postpone found the disk full is leasable again.
+const ENDING_RETRY_MS: u64 = 60_000;

@@ -160,3 +160,34 @@ fn an_item_on_its_way_to_the_disk_stays_when_its_file_cannot_be_read() {
     let stats = rig.engine.stats();
     assert_eq!((stats.items, stats.bytes, stats.held), (0, 0, 0));
 }
+
+#[test]
+fn a_postpone_on_a_broken_disk_keeps_the_item_from_leaving_again() {
+    let mut rig = Rig::new();
+    rig.committed(1);
+    rig.committed(2);
+    let mut leases = rig.lease();
+    let (second, first) = (leases.pop().unwrap(), leases.pop().unwrap());
+    rig.ask(Request::Postpone { lease: first, meta: Vec::new(), due_unix_ms: 5 });
+    rig.fail("WriteLog", broken());
+    assert!(matches!(rig.replies.pop(), Some(Reply::Done(Err(SpoolError::Failed(_))))));
+    rig.ask(Request::Postpone { lease: second, meta: Vec::new(), due_unix_ms: 5 });
+    assert!(matches!(rig.replies.pop(), Some(Reply::Done(Err(SpoolError::Failed(_))))));
+    rig.pass(100_000);
+    assert!(rig.lease().is_empty());
+    assert_eq!(rig.engine.stats().items, 2);
+}
+
+#[test]
+fn a_postpone_that_finds_the_disk_full_is_leasable_after_a_minute() {
+    let mut rig = Rig::new();
+    rig.committed(1);
+    let lease = rig.lease().remove(0);
+    rig.ask(Request::Postpone { lease, meta: Vec::new(), due_unix_ms: 5 });
+    rig.fail("WriteLog", DiskError::Full);
+    assert!(matches!(rig.replies.pop(), Some(Reply::Done(Err(SpoolError::Full)))));
+    rig.pass(59_000);
+    assert!(rig.lease().is_empty());
+    rig.pass(1_000);
+    assert_eq!(rig.lease()[0].meta, b"meta");
+}
