@@ -46,7 +46,10 @@ pub(crate) struct Segments {
     /// The generation written before the active one, and where it ended.
     pub(crate) previous: (u64, u64),
     pub(crate) creating: bool,
-    /// The last attempt to make a segment failed, and nobody has been told yet.
+    /// The queue waits for a segment to be made.
+    pub(crate) wanted: bool,
+    /// An attempt to make one failed while the queue waited for it. A spare that could not be made tells nobody anything:
+    /// when it is needed, it is tried again.
     pub(crate) create_error: Option<SpoolError>,
     pub(crate) next_no: u32,
     /// What the living items take in the log, roughly.

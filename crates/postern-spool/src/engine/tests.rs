@@ -191,3 +191,36 @@ fn a_postpone_that_finds_the_disk_full_is_leasable_after_a_minute() {
     rig.pass(1_000);
     assert_eq!(rig.lease()[0].meta, b"meta");
 }
+
+#[test]
+fn a_spare_segment_that_could_not_be_made_is_tried_again_when_it_is_needed() {
+    let mut rig = Rig::new();
+    let large = |rig: &mut Rig, id| rig.append(id, Body::Inline(vec![7; 20 << 10]), When::Commit);
+    large(&mut rig, 1);
+    rig.settle();
+    large(&mut rig, 2);
+    for op in ["WriteLog", "SyncLog"] {
+        rig.end(op);
+    }
+    rig.fail("CreateSegment", DiskError::Full);
+    rig.settle();
+    rig.events.clear();
+    rig.pass(3_600_000);
+    large(&mut rig, 3);
+    rig.settle();
+    large(&mut rig, 4);
+    rig.settle();
+    assert!(matches!(rig.events[..], [EventKind::Committed(_), EventKind::Committed(_)]), "{:?}", rig.events);
+    // Who waits for it is told when it fails.
+    for id in 5..8 {
+        rig.append(id, Body::Inline(vec![7; 50 << 10]), When::Commit);
+    }
+    while !rig.ops.is_empty() {
+        let op = rig.ops.remove(0);
+        match op.kind {
+            DiskOpKind::CreateSegment { .. } => rig.complete(op.token, Err(DiskError::Full)),
+            _ => rig.perform(op),
+        }
+    }
+    assert!(matches!(rig.events.last(), Some(EventKind::Refused(Refusal::Full { .. }))), "{:?}", rig.events);
+}

@@ -181,10 +181,12 @@ impl Engine {
             if let Some(error) = self.segments.create_error.take() {
                 self.refuse_queued(&error);
             } else {
+                self.segments.wanted = true;
                 self.prepare_segment();
             }
             return None;
         };
+        (self.segments.wanted, self.segments.create_error) = (false, None);
         if let Some((active, tail)) = self.segments.active {
             self.segments.previous = (self.segments.get(active).life.generation, tail);
         }
@@ -273,6 +275,7 @@ impl Engine {
 
     /// Everything queued is refused; the next record opens another segment.
     pub(super) fn refuse_queued(&mut self, error: &SpoolError) {
+        (self.segments.wanted, self.segments.create_error) = (false, None);
         let queue = std::mem::take(&mut self.writer.queue);
         self.writer.queued_bytes = 0;
         self.writer.rotate();
@@ -314,7 +317,7 @@ impl Engine {
             }
             (Waiting::Created(no) | Waiting::CreatedSynced(no), Err(DiskError::Full)) => {
                 self.segments.creating = false;
-                self.segments.create_error = Some(SpoolError::Full);
+                self.segments.create_error = self.segments.wanted.then_some(SpoolError::Full);
                 self.submit(DiskOpKind::RemoveSegment { segment: no }, Waiting::Nothing);
             }
             (_, Err(error)) => {
