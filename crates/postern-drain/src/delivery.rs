@@ -87,16 +87,17 @@ impl Plan {
             mailboxes_max: table.mailboxes_max,
         };
         let now = now_unix_ms();
+        let kept = |due_unix_ms| Outcome::NotTried { due_unix_ms, may_leave: false };
         for (i, recipient) in meta.recipients.iter().enumerate() {
             let domain = &recipient.address.domain;
             let own = **domain == *lease.lane.key;
             let held = !own && mode_of(&Lane::new(&**domain, lease.lane.class), modes) == Mode::Hold;
             let decided = match table.resolve(meta.arrival.via, domain) {
-                _ if held => Some(Outcome::NotTried { due_unix_ms: now }),
+                _ if held => Some(kept(now)),
                 None => Some(Outcome::Refused(no_route(domain))),
-                Some(Route::None) if own => Some(Outcome::NotTried { due_unix_ms: now + NO_ROUTE_WAIT_MS }),
-                Some(Route::None) => Some(Outcome::NotTried { due_unix_ms: now }),
-                Some(route) => plan.join(worker, route, i, meta.arrival.at_unix_ms),
+                Some(Route::None) if own => Some(kept(now + NO_ROUTE_WAIT_MS)),
+                Some(Route::None) => Some(kept(now)),
+                Some(route) => plan.join(worker, route, i, meta.tried_since_unix_ms),
             };
             plan.decided.push(decided);
         }
@@ -105,7 +106,7 @@ impl Plan {
 
     /// Adds a recipient to its destination's group; says when to look again if there is no place.
     /// Mail that expires while its destination is away has been tried: others were, in its place.
-    fn join(&mut self, worker: &Rc<Worker>, route: &Route, i: usize, arrived_unix_ms: u64) -> Option<Outcome> {
+    fn join(&mut self, worker: &Rc<Worker>, route: &Route, i: usize, tried_since: Option<u64>) -> Option<Outcome> {
         if let Some(group) = self.groups.iter_mut().find(|group| group.permit.route == *route) {
             group.members.push(i);
             return None;
@@ -116,10 +117,10 @@ impl Plan {
         }
         let (now_ms, now_unix_ms) = (worker.now_ms(), now_unix_ms());
         let wait = worker.with_gate(route, |gate| gate.keeps_waiting_at(now_ms));
-        if wait.is_some() && worker.retry.is_expired(arrived_unix_ms, now_unix_ms) {
+        if wait.is_some() && tried_since.is_some_and(|since| worker.retry.is_expired(since, now_unix_ms)) {
             return Some(Outcome::Unreached(format!("{route} could not be reached")));
         }
-        Some(Outcome::NotTried { due_unix_ms: now_unix_ms + wait.unwrap_or(0).max(1000) })
+        Some(Outcome::NotTried { due_unix_ms: now_unix_ms + wait.unwrap_or(0).max(1000), may_leave: true })
     }
 }
 
@@ -328,6 +329,7 @@ impl Worker {
             size: text.bytes.len() as u64,
             judged: true,
             attempts: 0,
+            tried_since_unix_ms: None,
             last_error: None,
             note: Some(format!("delivery report on {}", lease.id)),
         };

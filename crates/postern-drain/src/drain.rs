@@ -31,7 +31,8 @@ pub struct DrainOptions {
     /// The longest wait between attempts. 4 h: RFC 5321 section 4.5.4.1 asks for several attempts
     /// a day over the whole time.
     pub retry_max: Duration,
-    /// After this age a message fails. 5 days, RFC 5321 section 4.5.4.1 ("at least 4-5 days").
+    /// After this long a message fails, counted from when it was first free to leave: what `hold`
+    /// keeps does not age. 5 days, RFC 5321 section 4.5.4.1 ("at least 4-5 days").
     pub expire_after: Duration,
     /// Deliveries under way to one destination: 20, what Postfix opens to one destination and what
     /// hops are tuned for.

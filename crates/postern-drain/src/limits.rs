@@ -88,10 +88,13 @@ pub(crate) const ASK_MAX: Duration = Duration::from_secs(10);
 pub(crate) const ASKED_AT_ONCE_MAX: usize = 16;
 
 /// Items of a lane looked at in one go while their destination is away, and how often that is: each
-/// one that has not expired after all costs a record in the spool.
+/// one that has not expired costs a record in the spool, which notes since when it could have left.
 pub(crate) const EXPIRE_BATCH_MAX: usize = 64;
 /// See [`EXPIRE_BATCH_MAX`]; 180,000 items of a lane a day.
 pub(crate) const EXPIRE_PAUSE_MS: u64 = 30 * 1000;
+
+/// Nothing is looked at so in the first hour after it came: most outages end before, and cost no record.
+pub(crate) const EXPIRE_LOOK_MS: u64 = 3600 * 1000;
 
 /// The drain rests a millisecond for so many lanes between two looks at them: a look costs about
 /// half of that, so that no more than a third of its thread is spent on looking.

@@ -45,7 +45,7 @@ pub async fn revive(spool: &Spool, id: ItemId, now_unix_ms: u64) -> Result<bool,
 
 async fn finish(spool: &Spool, lease: Lease, dead: &Lane, now_unix_ms: u64) -> Result<(), SpoolError> {
     let meta = match Meta::from_bytes(&lease.meta) {
-        Ok(meta) => Meta { note: None, attempts: 0, ..meta }.to_bytes(),
+        Ok(meta) => Meta { note: None, attempts: 0, tried_since_unix_ms: None, ..meta }.to_bytes(),
         // Not readable by this release: it goes back as it is, and the drain leaves it alone.
         Err(_) => lease.meta.clone(),
     };

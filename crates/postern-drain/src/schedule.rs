@@ -6,6 +6,7 @@
 //! destination for a day.
 
 use crate::drain::DrainOptions;
+use crate::limits::EXPIRE_LOOK_MS;
 
 /// When a message is tried again, and when it has been tried enough.
 #[derive(Clone, Copy, Debug)]
@@ -24,17 +25,23 @@ impl Retry {
         }
     }
 
-    /// Whether a message that came at `arrived_unix_ms` is too old for another attempt.
-    pub(crate) fn is_expired(&self, arrived_unix_ms: u64, now_unix_ms: u64) -> bool {
-        now_unix_ms.saturating_sub(arrived_unix_ms) >= self.expire_after_ms
+    /// Whether a message that has been tried since `since_unix_ms` is too old for another attempt.
+    pub(crate) fn is_expired(&self, since_unix_ms: u64, now_unix_ms: u64) -> bool {
+        now_unix_ms.saturating_sub(since_unix_ms) >= self.expire_after_ms
+    }
+
+    /// Whether a message that came at `arrived_unix_ms` is old enough to be looked at while its
+    /// destination is away; see [`EXPIRE_LOOK_MS`].
+    pub(crate) fn is_to_be_looked_at(&self, arrived_unix_ms: u64, now_unix_ms: u64) -> bool {
+        now_unix_ms.saturating_sub(arrived_unix_ms) >= self.expire_after_ms.min(EXPIRE_LOOK_MS)
     }
 
     /// When to try again after `attempts` attempts (at least one): the first wait, doubled for
     /// each further attempt up to the longest, give or take 20 % so that what failed together
     /// does not come back together. The last attempt is made when the message expires.
-    pub(crate) fn next_unix_ms(&self, arrived_unix_ms: u64, attempts: u32, now_unix_ms: u64, random: u64) -> u64 {
+    pub(crate) fn next_unix_ms(&self, since_unix_ms: u64, attempts: u32, now_unix_ms: u64, random: u64) -> u64 {
         let wait = jittered(doubled(self.first_ms, attempts, self.max_ms), random);
-        let expiry = arrived_unix_ms.saturating_add(self.expire_after_ms);
+        let expiry = since_unix_ms.saturating_add(self.expire_after_ms);
         now_unix_ms.saturating_add(wait).min(expiry.max(now_unix_ms.saturating_add(1)))
     }
 }

@@ -24,11 +24,21 @@ pub(crate) enum Outcome {
     Deferred(Reply),
     /// No verdict: no connection, time ran out, nonsense was said.
     Unreached(String),
-    /// Nobody asked: the domain is held, or its destination is busy or backing off.
+    /// Nobody asked.
     NotTried {
         /// When to look again.
         due_unix_ms: u64,
+        /// Its destination is busy or backing off; otherwise the domain is held or has no route, and
+        /// the message does not age.
+        may_leave: bool,
     },
+}
+
+impl Outcome {
+    /// It was tried, or would have been.
+    fn may_leave(&self) -> bool {
+        !matches!(self, Self::NotTried { may_leave: false, .. })
+    }
 }
 
 /// Who took the message.
@@ -55,6 +65,14 @@ pub(crate) struct Attempt<'a> {
     pub(crate) now_unix_ms: u64,
     pub(crate) retry: &'a Retry,
     pub(crate) random: u64,
+}
+
+impl Attempt<'_> {
+    /// From when expiry counts. A message that was kept back for longer than that may still fail at its
+    /// first attempt for a passing reason: it has all its days from here.
+    fn tried_since_unix_ms(&self) -> u64 {
+        self.meta.tried_since_unix_ms.unwrap_or(self.now_unix_ms)
+    }
 }
 
 /// What to do with the item.
@@ -175,7 +193,7 @@ struct Sorted<'a> {
 impl<'a> Sorted<'a> {
     fn new(attempt: &Attempt<'a>) -> Self {
         let mut sorted = Self::default();
-        let expired = attempt.retry.is_expired(attempt.meta.arrival.at_unix_ms, attempt.now_unix_ms);
+        let expired = attempt.retry.is_expired(attempt.tried_since_unix_ms(), attempt.now_unix_ms);
         for (recipient, outcome) in attempt.meta.recipients.iter().zip(attempt.outcomes) {
             let failure = match outcome {
                 Outcome::Delivered(handover) => {
@@ -224,21 +242,22 @@ fn is_to_be_told(meta: &Meta, recipient: &Recipient) -> bool {
 
 fn remaining(attempt: &Attempt<'_>, domain: String, rest: Tried<'_>) -> Letter {
     let mut meta = Meta { recipients: Vec::with_capacity(rest.len()), ..attempt.meta.clone() };
+    let since = attempt.tried_since_unix_ms();
+    meta.tried_since_unix_ms = rest.iter().any(|(_, outcome)| outcome.may_leave()).then_some(since);
     let (mut error, mut due) = (None, None);
     for (recipient, outcome) in rest {
         meta.recipients.push(recipient);
         match outcome {
             Outcome::Deferred(reply) | Outcome::Refused(reply) => error = error.or(Some(bounded(&reply.to_string()))),
             Outcome::Unreached(why) => error = error.or(Some(bounded(why))),
-            Outcome::NotTried { due_unix_ms } => due = due.max(Some(*due_unix_ms)),
+            Outcome::NotTried { due_unix_ms, .. } => due = due.max(Some(*due_unix_ms)),
             Outcome::Delivered(_) => {}
         }
     }
     if let Some(error) = error {
         meta.attempts = meta.attempts.saturating_add(1);
         meta.last_error = Some(error);
-        let arrived = meta.arrival.at_unix_ms;
-        due = Some(attempt.retry.next_unix_ms(arrived, meta.attempts, attempt.now_unix_ms, attempt.random));
+        due = Some(attempt.retry.next_unix_ms(since, meta.attempts, attempt.now_unix_ms, attempt.random));
     }
     Letter { domain, meta, due_unix_ms: due.unwrap_or(0).max(attempt.now_unix_ms) }
 }

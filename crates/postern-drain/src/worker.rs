@@ -299,15 +299,15 @@ impl Worker {
 
     /// Mail that got too old while its destination could not be reached is settled without an
     /// attempt: its senders are to be told after five days, not when the hop is back. Those that
-    /// turn out to be younger are postponed until the destination may be tried, hence the pause.
+    /// turn out to be younger are postponed until the destination may be tried, hence the pause, and
+    /// know from then on since when they could have left.
     async fn expire(self: &Rc<Self>, lane: &LaneStats, table: &Arc<RouteTable>, modes: &Modes, tasks: &mut Tasks) {
         let (now, now_ms) = (now_unix_ms(), self.now_ms());
-        if now_ms < self.expire_again_ms.get() || !lane.oldest_unix_ms.is_some_and(|at| self.retry.is_expired(at, now))
-        {
+        let old = lane.oldest_unix_ms.is_some_and(|at| self.retry.is_to_be_looked_at(at, now));
+        if now_ms < self.expire_again_ms.get() || !old {
             return;
         }
         self.expire_again_ms.set(now_ms + EXPIRE_PAUSE_MS);
-        self.expire_again_ms.set(self.now_ms() + EXPIRE_PAUSE_MS);
         for lease in self.spool.lease(&lane.lane, EXPIRE_BATCH_MAX, now + millis(LEASE)).await {
             self.start(lease, None, table, modes, tasks).await;
         }
@@ -334,7 +334,7 @@ impl Worker {
             // Its lease ran out while a delivery was under way; that one settles it.
             return;
         }
-        let meta = match Meta::from_bytes(&lease.meta) {
+        let mut meta = match Meta::from_bytes(&lease.meta) {
             Ok(meta) => meta,
             Err(error) => {
                 tracing::error!(item = %lease.id, %error, "cannot be read and stays in the spool");
@@ -344,6 +344,10 @@ impl Worker {
         if cutoff.is_some_and(|cutoff| lease.id > cutoff) && !lease.tentative {
             self.releases.borrow_mut().end(&lease.lane);
             return self.put_back(lease, 0).await;
+        }
+        if cutoff.is_some() {
+            // Tried before its domain was held, it is free again only now.
+            meta.tried_since_unix_ms = None;
         }
         let plan = Plan::new(self, &lease, &meta, table, modes);
         self.in_flight.borrow_mut().insert(lease.id, (lease.lane.clone(), lease.tentative));

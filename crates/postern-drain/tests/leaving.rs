@@ -155,7 +155,7 @@ async fn an_expired_public_message_is_a_dead_letter_and_a_relayed_one_is_reporte
         table.domains.insert("far.example".into(), Route::parse(&hop.smtp()).unwrap().with_trust_loopback(true));
         table.local.insert("sender.example".into());
     });
-    let old = Mail { arrived_unix_ms: now_unix_ms() - FIVE_DAYS_MS, ..mail(&["bob@far.example"]) };
+    let old = Mail { tried_since_unix_ms: Some(now_unix_ms() - FIVE_DAYS_MS), ..mail(&["bob@far.example"]) };
     site.collect(&old).await;
     site.until("dead", |lanes| in_lane(lanes, "far.example", Lane::DEAD_CLASS) == 1).await;
     let note = site.dead("far.example").await[0].note.clone().unwrap();
@@ -178,10 +178,38 @@ async fn mail_expires_while_its_destination_is_away() {
     let options = DrainOptions { expire_after: Duration::from_millis(1), concurrency_max: 1, ..backoff };
     let site = Site::with(Mode::Hold, &hop.lmtp(), options);
     for _ in 0..5 {
-        site.collect(&mail(ANN)).await;
+        site.collect(&Mail { tried_since_unix_ms: Some(now_unix_ms()), ..mail(ANN) }).await;
     }
     site.set_mode("example.com", Mode::Collect);
     site.until("expired", |lanes| in_lane(lanes, "example.com", Lane::DEAD_CLASS) == 5).await;
+}
+
+#[tokio::test]
+async fn what_was_held_for_six_days_does_not_expire_at_the_first_failure() {
+    let hop = Hop::start(lmtp()).await;
+    let options = DrainOptions { expire_after: Duration::from_secs(600), ..quick() };
+    let site = Site::with(Mode::Hold, &hop.lmtp(), options);
+    let held = Mail { arrived_unix_ms: now_unix_ms() - FIVE_DAYS_MS - FIVE_DAYS_MS / 5, ..mail(ANN) };
+    // One that was tried before its domain was held.
+    let tried = Mail { tried_since_unix_ms: Some(now_unix_ms() - FIVE_DAYS_MS), ..held };
+    site.collect(&tried).await;
+    for _ in 0..4 {
+        site.collect(&held).await;
+    }
+    hop.set_busy(3);
+    assert_eq!(site.drain.drain_now(None, None).await, 5);
+    hop.until_got(5).await;
+    site.until_empty().await;
+    hop.set_down(true);
+    for _ in 0..5 {
+        site.collect(&held).await;
+    }
+    site.set_mode("example.com", Mode::Collect);
+    site.until("tried", |_| site.drain.stats().deferred > 3).await;
+    hop.set_down(false);
+    hop.until_got(10).await;
+    site.until_empty().await;
+    assert_eq!(site.drain.stats().dead_letters, 0);
 }
 
 #[tokio::test]

@@ -37,6 +37,9 @@ pub struct Meta {
     pub judged: bool,
     /// Delivery attempts so far.
     pub attempts: u32,
+    /// Milliseconds since 1970 of the first look at it when it was free to leave: an attempt, or a wait for
+    /// its destination. Expiry counts from here; what `hold` keeps does not age.
+    pub tried_since_unix_ms: Option<u64>,
     /// What the last attempt said, for `queue show` and for reports.
     pub last_error: Option<String>,
     /// Set on a dead letter or a delivery report: why it is there.

@@ -24,6 +24,7 @@ fn meta() -> Meta {
         size: 1,
         judged: false,
         attempts: 0,
+        tried_since_unix_ms: None,
         last_error: None,
         note: None,
     }

@@ -27,6 +27,7 @@ fn meta(sender: Option<Address>) -> Meta {
         size: 10,
         judged: false,
         attempts: 0,
+        tried_since_unix_ms: None,
         last_error: None,
         note: None,
     }

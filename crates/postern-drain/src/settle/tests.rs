@@ -32,6 +32,7 @@ fn meta(via: Via, sender: Option<&str>, recipients: &[&str]) -> Meta {
         size: 10,
         judged: false,
         attempts: 0,
+        tried_since_unix_ms: None,
         last_error: None,
         note: None,
     }
@@ -50,7 +51,7 @@ fn gone() -> Outcome {
     Outcome::Unreached("connection refused".into())
 }
 fn held() -> Outcome {
-    Outcome::NotTried { due_unix_ms: NOW + 7 }
+    Outcome::NotTried { due_unix_ms: NOW + 7, may_leave: false }
 }
 
 fn run(meta: &Meta, tentative: bool, now_unix_ms: u64, outcomes: &[Outcome]) -> Settlement {
@@ -151,13 +152,35 @@ fn success_is_reported_to_who_asked_unless_the_next_hop_does_it() {
 #[test]
 fn after_five_days_a_deferred_recipient_has_failed() {
     let late = NOW + 5 * 24 * 3_600_000;
-    let public = meta(Via::Public, Some("ann@s.example"), A);
+    let tried = |via| Meta { tried_since_unix_ms: Some(NOW), ..meta(via, Some("ann@s.example"), A) };
+    let public = tried(Via::Public);
     let Settlement::Finish { dead, .. } = run(&public, false, late, &[busy()]) else { panic!() };
     let note = dead[0].meta.note.as_deref().unwrap();
     assert_eq!(note, "554 5.4.7 delivery time expired; the last attempt said: 451 4.3.0 busy");
-    let relayed = meta(Via::Relay, Some("ann@s.example"), A);
+    let relayed = tried(Via::Relay);
     assert_eq!(line(&run(&relayed, false, late, &[gone()])), "finish delivered | rest  | dead  | told 1");
     assert_eq!(line(&run(&relayed, false, late, &[held()])), "postpone a.example:1", "held mail does not expire");
+}
+
+#[test]
+fn expiry_counts_from_when_mail_was_free_to_leave() {
+    let late = NOW + 6 * 24 * 3_600_000;
+    let since = |first: &Meta, outcomes: &[Outcome]| match run(first, false, late, outcomes) {
+        Settlement::Postpone(letter) => letter.meta.tried_since_unix_ms,
+        other => panic!("{other:?}"),
+    };
+    let busy_hop = Outcome::NotTried { due_unix_ms: late + 7, may_leave: true };
+    let kept = meta(Via::Public, None, A);
+    assert_eq!(since(&kept, &[busy()]), Some(late));
+    assert_eq!(since(&kept, &[gone()]), Some(late));
+    assert_eq!(since(&kept, &[busy_hop]), Some(late));
+    assert_eq!(since(&kept, &[held()]), None);
+    let tried = Meta { tried_since_unix_ms: Some(NOW + 5 * 24 * 3_600_000), ..meta(Via::Public, None, A) };
+    assert_eq!(since(&tried, &[busy()]), tried.tried_since_unix_ms);
+    let both = Meta { tried_since_unix_ms: Some(late), ..meta(Via::Public, None, AB) };
+    let Settlement::Finish { rest, .. } = run(&both, false, late, &[busy(), held()]) else { panic!() };
+    let times: Vec<_> = rest.iter().map(|letter| letter.meta.tried_since_unix_ms).collect();
+    assert_eq!(times, [Some(late), None], "what is held in another domain starts anew there");
 }
 
 #[test]
@@ -194,6 +217,7 @@ proptest! {
         let names: Vec<String> =
             tried.iter().enumerate().map(|(i, (domain, _))| format!("r{i}@{}.example", ["a", "b", "c"][*domain])).collect();
         let meta = meta(via, Some("ann@s.example"), &names.iter().map(String::as_str).collect::<Vec<_>>());
+        let meta = Meta { tried_since_unix_ms: Some(NOW), ..meta };
         let outcomes: Vec<Outcome> = tried.into_iter().map(|(_, outcome)| outcome).collect();
         let now = if expired { NOW + 6 * 24 * 3_600_000 } else { NOW };
         let settlement = run(&meta, tentative, now, &outcomes);

@@ -37,6 +37,7 @@ pub struct Site {
 }
 
 /// What a message is, where it matters to a test.
+#[derive(Clone, Copy)]
 pub struct Mail<'a> {
     pub from: Option<&'a str>,
     pub to: &'a [&'a str],
@@ -44,6 +45,7 @@ pub struct Mail<'a> {
     pub peer: &'a str,
     pub helo: &'a str,
     pub arrived_unix_ms: u64,
+    pub tried_since_unix_ms: Option<u64>,
     pub notify: Notify,
     pub smtputf8: bool,
 }
@@ -56,6 +58,7 @@ pub fn mail<'a>(to: &'a [&'a str]) -> Mail<'a> {
         peer: "192.0.2.7",
         helo: "client.example",
         arrived_unix_ms: now_unix_ms(),
+        tried_since_unix_ms: None,
         notify: Notify::default(),
         smtputf8: false,
     }
@@ -96,6 +99,7 @@ impl Mail<'_> {
             size: BODY.len() as u64,
             judged: false,
             attempts: 0,
+            tried_since_unix_ms: self.tried_since_unix_ms,
             last_error: None,
             note: None,
         }

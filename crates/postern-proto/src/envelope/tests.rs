@@ -29,6 +29,7 @@ fn meta() -> Meta {
         size: 4096,
         judged: true,
         attempts: 3,
+        tried_since_unix_ms: Some(1_795_284_385_000),
         last_error: Some("451 4.3.0 later".into()),
         note: None,
     }

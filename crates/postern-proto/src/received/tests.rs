@@ -25,6 +25,7 @@ fn meta(peer: &str, esmtp: bool, tls: bool) -> Meta {
         size: 0,
         judged: false,
         attempts: 0,
+        tried_since_unix_ms: None,
         last_error: None,
         note: None,
     }

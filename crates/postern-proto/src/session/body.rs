@@ -172,6 +172,7 @@ impl Session {
             size: transaction.reader.as_ref().map_or(0, BodyReader::size),
             judged: false,
             attempts: 0,
+            tried_since_unix_ms: None,
             last_error: None,
             note: None,
         };

@@ -34,6 +34,7 @@ fn meta(judged: bool) -> Meta {
         size: 5,
         judged,
         attempts: 0,
+        tried_since_unix_ms: None,
         last_error: None,
         note: None,
     }
