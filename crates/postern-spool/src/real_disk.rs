@@ -118,7 +118,10 @@ impl RealDisk {
             return Ok(file.clone());
         }
         if open.len() >= OPEN_SEGMENTS_MAX {
-            open.clear();
+            // The file that was written must be the one that is synced: a new descriptor need not be told what went
+            // wrong before it was there, and there may be none.
+            let active = self.active.load(Relaxed);
+            open.retain(|no, _| *no == active);
         }
         let file = Arc::new(SegmentFile::open(&segment_path(&self.dir, no))?);
         open.insert(no, file.clone());

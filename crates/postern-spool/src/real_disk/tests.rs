@@ -58,3 +58,22 @@ fn a_new_segment_is_zeros_of_its_full_length() {
     assert_eq!(disk.segments().unwrap(), [7]);
     assert!(disk.read_segment(7).unwrap() == vec![0; 3 << 19]);
 }
+
+#[test]
+fn the_segment_being_written_stays_open_whatever_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let _lock = open_dir(dir.path()).unwrap();
+    let disk = RealDisk::new(dir.path(), None).unwrap();
+    for segment in 0..=OPEN_SEGMENTS_MAX as u32 {
+        perform(&disk, DiskOpKind::CreateSegment { segment, bytes: 4096 }).unwrap();
+    }
+    disk.segments.lock().unwrap().clear();
+    perform(&disk, DiskOpKind::WriteLog { segment: 3, offset: 0, data: vec![1] }).unwrap();
+    let written = disk.segment(3).unwrap();
+    for segment in 0..=OPEN_SEGMENTS_MAX as u32 {
+        let read = ReadPart::Log { segment, offset: 0, len: 1 };
+        perform(&disk, DiskOpKind::Read(vec![read])).unwrap();
+    }
+    assert!(Arc::ptr_eq(&written, &disk.segment(3).unwrap()));
+    assert!(disk.segments.lock().unwrap().len() <= OPEN_SEGMENTS_MAX);
+}
