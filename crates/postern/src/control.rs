@@ -14,6 +14,8 @@ use postern_proto::mode::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::exit::{Code, Failure};
+
 /// A request line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
@@ -114,11 +116,31 @@ pub(crate) enum Answer {
     },
 }
 
+/// The kernel takes no longer path for a socket.
+///
+/// # Errors
+/// [`Code::Config`] with the cure.
+pub(crate) fn refuse_long_path(data: &Path) -> Result<(), Failure> {
+    let path = socket_path(data);
+    let length = path.as_os_str().len();
+    if length <= SOCKET_PATH_MAX {
+        return Ok(());
+    }
+    let what = format!(
+        "data directory {}: too long, {} would have {length} octets and a Unix socket's path has at most {SOCKET_PATH_MAX}",
+        data.display(),
+        path.display()
+    );
+    Err(Failure::new(Code::Config, what).cure("choose a shorter data directory, or a relative path to it"))
+}
+
 /// Where the socket of a data directory is.
 pub(crate) fn socket_path(data: &Path) -> PathBuf {
     data.join("control.sock")
 }
 
+/// `sun_path` without its closing NUL.
+const SOCKET_PATH_MAX: usize = 107;
 /// Raised when a line changes its meaning.
 pub(crate) const VERSION: u32 = 1;
 /// Items in one answer: about 400 KiB of JSON.

@@ -50,6 +50,7 @@ pub(crate) fn run(flags: &ServeArgs) -> Result<(), Failure> {
     let config = Config::load(flags)?;
     let data = config.settings.general.data.clone();
     let identity = privileges::identity(&config.settings.run_as)?;
+    control::refuse_long_path(&data)?;
     make_data_dir(&data)?;
     refuse_second_server(&data)?;
     let threads = door_threads(&config, flags);
@@ -70,8 +71,9 @@ async fn serve(flags: ServeArgs, config: Config, listeners: Listeners) -> Result
     let data = config.settings.general.data.clone();
     warn_about(&config);
     raise_file_limit(&config);
-    let socket = control::server::bind(&data)?;
+    // The spool's lock first: whoever does not get it must not touch the socket of whoever has it.
     let spool = open_spool(&config)?;
+    let socket = control::server::bind(&data)?;
     let (modes_task, modes) = load_modes(&data, &config)?;
     let certificate = certificate(&config)?;
     let mut reloader = Reloader::new(flags, config, modes.clone(), certificate.clone());
@@ -92,7 +94,8 @@ async fn serve(flags: ServeArgs, config: Config, listeners: Listeners) -> Result
     announce(&smtp, &relay);
     let (reload, reload_requests) = mpsc::channel(1);
     let status = StatusSource { started: Instant::now(), smtp, relay, doors: doors.counters() };
-    let owners = Owners { spool: spool.clone(), drain: drain.clone(), modes, status, reload };
+    let owners =
+        Owners { spool: spool.clone(), drain: drain.clone(), modes, policy: reloader.policy(), status, reload };
     attend(socket, owners, reloader, reload_requests).await?;
     stop(doors, drain, spool).await;
     Ok(())
@@ -268,7 +271,7 @@ fn warn_about(config: &Config) {
     }
     if config.settings.relay.listen.is_some() && config.relay_next_hop.is_none() {
         tracing::warn!(
-            "the relay listener has no relay.next_hop: its mail for other domains is refused or stays in the spool"
+            "the relay listener has no relay.next_hop: it takes mail for our own domains only, and refuses any other with 550"
         );
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn set_mode(word: Option<ModeWord>, domain: Option<String>, server: &
         Some(word) => client.ask(Ask::SetMode { domain, mode: word.command() })?,
         None => client.ask(Ask::Status)?["modes"].take(),
     };
-    print(&shown(&modes))
+    print(&(shown(&modes) + &note(&modes)))
 }
 
 /// `postern buffer on|off [DOMAIN]`.
@@ -35,7 +35,12 @@ pub(crate) fn drain(domain: Option<String>, rate: Option<u32>, server: &ServerAr
     let count = answer["released"].as_u64().unwrap_or(0);
     let of = domain.map_or_else(String::new, |domain| format!(" of {domain}"));
     let at = rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
-    print(&format!("{count} messages{of} may leave{at}; `postern status` shows them go\n"))
+    print(&format!("{count} messages{of} may leave{at}; `postern status` shows them go\n{}", note(&answer)))
+}
+
+/// What the server says beside its answer, as a line.
+fn note(answer: &Value) -> String {
+    answer["note"].as_str().map_or_else(String::new, |note| format!("note: {note}\n"))
 }
 
 /// The modes as lines.

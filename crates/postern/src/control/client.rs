@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Answer, Ask, Request, Response, VERSION, socket_path};
+use super::{Answer, Ask, Request, Response, VERSION, refuse_long_path, socket_path};
 use crate::exit::{Code, Failure};
 
 /// A connection to a running server.
@@ -21,6 +21,7 @@ impl Client {
     /// # Errors
     /// [`Code::Unavailable`] with the cure when nobody listens there.
     pub(crate) fn connect(data: &Path) -> Result<Self, Failure> {
+        refuse_long_path(data)?;
         let path = socket_path(data);
         let stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {

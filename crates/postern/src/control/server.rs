@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use postern_doors::Policy;
 use postern_drain::DrainHandle;
 use postern_spool::{BodySource, ItemId, Spool, SpoolError};
 use serde_json::{Value, json};
@@ -18,7 +19,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{Answer, Ask, PAGE_MAX, QueueAction, REQUEST_BYTES_MAX, Request, Response, VERSION, socket_path};
+use crate::config::parse::nearest;
 use crate::exit::{Code, Failure};
+use crate::serve::Shared;
 use crate::serve::modes::ModesHandle;
 use crate::serve::queue;
 use crate::serve::status::StatusSource;
@@ -31,6 +34,8 @@ pub(crate) struct Owners {
     pub(crate) drain: DrainHandle,
     /// When senders are answered.
     pub(crate) modes: ModesHandle,
+    /// Which domains are ours.
+    pub(crate) policy: Shared<Policy>,
     /// What `status` shows.
     pub(crate) status: StatusSource,
     /// Read the configuration again; the answer comes back.
@@ -135,7 +140,8 @@ async fn answer(ask: Ask, owners: &Owners) -> (Result<Value, Failure>, Option<Bo
         Ask::SetMode { domain, mode } => set_mode(owners, domain, mode).await,
         Ask::Drain { domain, rate } => {
             let domain = domain.map(|domain| domain.to_lowercase());
-            Ok(json!({ "released": owners.drain.drain_now(domain, rate).await }))
+            let note = stranger(owners, domain.as_deref());
+            Ok(json!({ "released": owners.drain.drain_now(domain, rate).await, "note": note }))
         }
         Ask::QueueList { domain, dead, after, limit } => list(owners, domain, dead, after, limit).await,
         Ask::QueueShow { id, body } => return show(owners, &id, body).await,
@@ -159,7 +165,20 @@ async fn set_mode(
         mode = mode.map_or("auto", |mode| mode.as_str()),
         "mode"
     );
-    owners.modes.command(domain, mode).await.map_err(|what| Failure::new(Code::Io, what))
+    let note = stranger(owners, domain.as_deref());
+    let mut modes = owners.modes.command(domain, mode).await.map_err(|what| Failure::new(Code::Io, what))?;
+    modes["note"] = note.into();
+    Ok(modes)
+}
+
+/// What to say of a domain that the configuration does not have. Not an error: mail for it may
+/// have come in by the relay listener, or before the configuration changed.
+fn stranger(owners: &Owners, domain: Option<&str>) -> Option<String> {
+    let policy = owners.policy.load();
+    let domain = domain.filter(|domain| !policy.domains.contains_key(*domain))?;
+    let meant = nearest(domain, policy.domains.keys().map(String::as_str));
+    let meant = meant.map_or_else(String::new, |known| format!("; did you mean {known}?"));
+    Some(format!("{domain} is not among our domains (relay mail may still have it){meant}"))
 }
 
 async fn reload(owners: &Owners) -> Result<Value, Failure> {

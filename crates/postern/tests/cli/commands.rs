@@ -61,6 +61,18 @@ fn drain_lets_out_what_is_held_and_the_mode_stays() {
 }
 
 #[test]
+fn a_domain_that_is_not_ours_is_obeyed_and_named() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let server = Server::start(dir.path(), &[]);
+    let note = "note: exmaple.com is not among our domains (relay mail may still have it); did you mean example.com?";
+    check_said(&server, &["buffer", "on", "exmaple.com"], &["exmaple.com: hold", note]);
+    check_said(&server, &["mode", "collect", "Exmaple.com"], &["exmaple.com: collect", note]);
+    check_said(&server, &["drain", "exmaple.com"], &["0 messages of exmaple.com", note]);
+    let ours = check_said(&server, &["buffer", "on", "example.com"], &["example.com: hold"]);
+    assert!(!ours.contains("note:"), "{ours}");
+}
+
+#[test]
 fn queue_commands_list_show_hold_release_retry_and_delete() {
     let dir = tempfile::tempdir().expect("scratch");
     let (server, id) = held_server(dir.path());
