@@ -110,6 +110,9 @@ fn write_drain(out: &mut String, drain: &Value) -> std::fmt::Result {
         number(&drain["reports"]),
         number(&drain["running"]),
     )?;
+    if let Some(releasing) = drain["releasing"].as_u64().filter(|releasing| *releasing > 0) {
+        writeln!(out, "             a `drain` is under way: {releasing} messages still to be released")?;
+    }
     for destination in drain["destinations"].as_array().into_iter().flatten() {
         let name = word(&destination["name"]);
         let retry = destination["retry_in_ms"].as_u64().map(Duration::from_millis);
@@ -161,6 +164,13 @@ mod tests {
         assert!(table.contains("!!! THE SPOOL'S DISK FAILED: I/O error"), "{table}");
         assert!(table.contains("NEARLY FULL (1.0 MiB free)"), "{table}");
         assert!(!super::table(&json!({})).contains("!!!"));
+    }
+
+    #[test]
+    fn a_drain_under_way_is_shown_until_it_is_done() {
+        let shown = |releasing: u64| table(&json!({ "drain": { "releasing": releasing } }));
+        assert!(shown(7).contains("a `drain` is under way: 7 messages still to be released"), "{}", shown(7));
+        assert!(!shown(0).contains("under way:"), "{}", shown(0));
     }
 
     #[test]
