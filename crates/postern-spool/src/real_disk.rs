@@ -89,15 +89,17 @@ impl RealDisk {
 
     fn create_segment(&self, segment: u32, bytes: u64) -> io::Result<()> {
         let file = SegmentFile::create(&segment_path(&self.dir, segment), bytes)?;
-        let mut open = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(segment, Arc::new(file));
         // The log grows, so there is a backlog, which is read later if at all. The pages of old
         // segments are worth more as pages of the new one: memory that the cgroup counts stays
         // flat, and the kernel need not find fresh pages for every message.
         let active = self.active.load(Relaxed);
-        for (_, old) in open.iter().filter(|(no, _)| **no != active && **no != segment) {
-            old.leave_the_cache();
-        }
+        let old: Vec<Arc<SegmentFile>> = {
+            let mut open = self.segments.lock().unwrap_or_else(PoisonError::into_inner);
+            open.insert(segment, Arc::new(file));
+            open.iter().filter(|(no, _)| **no != active && **no != segment).map(|(_, old)| old.clone()).collect()
+        };
+        // Not under the lock: giving back a GiB takes its time, and the next batch wants its segment.
+        old.iter().for_each(|old| old.leave_the_cache());
         Ok(())
     }
 

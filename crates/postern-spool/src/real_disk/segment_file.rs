@@ -37,7 +37,12 @@ impl SegmentFile {
         // Some file systems (tmpfs) know no direct writes; they are written the ordinary way.
         let direct = direct_flag().and_then(|flag| OpenOptions::new().write(true).custom_flags(flag).open(path).ok());
         let done = match direct {
-            Some(direct) => fill(&direct, 0, direct_bytes)?,
+            Some(direct) => match fill(&direct, 0, direct_bytes) {
+                Ok(()) => direct_bytes,
+                Err(error) if is_full(&error) => return Err(error),
+                // Some know them only of another alignment, or fail them in ways of their own: no reason to do without.
+                Err(_) => 0,
+            },
             None => 0,
         };
         fill(&file, done, len)?;
@@ -62,19 +67,19 @@ impl SegmentFile {
     }
 }
 
-/// Writes zeros from `from` to `to`. Returns where it came to: a direct write that the file system
-/// cannot do ends it early, without an error.
-fn fill(file: &File, from: u64, to: u64) -> io::Result<u64> {
+/// Writes zeros from `from` to `to`, all of them.
+fn fill(file: &File, from: u64, to: u64) -> io::Result<()> {
     let mut at = from;
     while at < to {
         let n = (to - at).min(ZEROS.0.len() as u64);
-        match file.write_all_at(&ZEROS.0[..n as usize], at) {
-            Ok(()) => at += n,
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(at),
-            Err(error) => return Err(error),
-        }
+        file.write_all_at(&ZEROS.0[..n as usize], at)?;
+        at += n;
     }
-    Ok(at)
+    Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn direct_flag() -> Option<i32> {

@@ -25,3 +25,16 @@ fn batches_stand_one_behind_the_other_whatever_their_length() {
     assert_eq!(reopened.len, len);
     assert!(std::fs::read(dir.path().join("a.seg")).unwrap() == expected);
 }
+
+/// On most file systems a direct write of an odd length is refused as invalid input: the file must not stay short unseen.
+#[test]
+fn zeros_that_cannot_be_written_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.seg");
+    std::fs::write(&path, b"").unwrap();
+    let direct = OpenOptions::new().write(true).custom_flags(direct_flag().unwrap()).open(&path);
+    for file in [direct, File::open(&path)].into_iter().flatten() {
+        let filled = fill(&file, 0, 100);
+        assert!(filled.is_err() || file.metadata().unwrap().len() == 100);
+    }
+}
