@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use postern_proto::mode::Mode;
 
 use crate::config::sample;
+use crate::config::values::ModeSetting;
 
 /// A mail front door that keeps real mail moving through a spam flood.
 #[derive(Debug, Parser)]
@@ -147,7 +148,7 @@ pub(crate) struct ServeArgs {
     /// A domain that is ours, with any recipient unless the file says more; repeatable
     #[arg(long = "domain", value_name = "D")]
     pub(crate) domains: Vec<String>,
-    #[arg(long, value_name = "M", help = sample::help("", "mode"))]
+    #[arg(long, value_name = "M", help = sample::help("", "mode"), value_parser = configured_mode)]
     pub(crate) mode: Option<Mode>,
     #[arg(long, value_name = "TARGET", help = sample::help("", "deliver"))]
     pub(crate) deliver: Option<String>,
@@ -342,6 +343,11 @@ impl ModeWord {
             Self::Hold => Some(Mode::Hold),
         }
     }
+}
+
+/// `auto` is the word of `postern mode`; as a configured mode it is the default.
+fn configured_mode(word: &str) -> Result<Mode, String> {
+    word.parse::<ModeSetting>().map(|mode| mode.0)
 }
 
 /// `on` and `off`.

@@ -11,6 +11,7 @@ pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use postern_drain::Route;
 use postern_net::client::ClientAddress;
@@ -21,7 +22,7 @@ use crate::exit::{Code, Failure};
 pub(crate) use parse::Fault;
 use parse::Source;
 use settings::Settings;
-use values::{ClientAddressSetting, RecipientsSetting};
+use values::{Addresses, ClientAddressSetting, ModeSetting, RecipientsSetting};
 
 /// What runs.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl Config {
                 deliver_by_domain.insert(lower.clone(), route);
             }
             if let Some(mode) = setting.mode {
-                mode_by_domain.insert(lower, mode);
+                mode_by_domain.insert(lower, mode.0);
             }
         }
         let relay_next_hop = match &settings.relay.next_hop {
@@ -92,15 +93,18 @@ impl Config {
         };
         let config =
             Self { settings, hostname, recipients, deliver, deliver_by_domain, mode_by_domain, relay_next_hop };
-        config.validate(source)?;
+        config.validate(flags, source)?;
         Ok(config)
     }
 
-    fn validate(&self, source: &Source) -> Result<(), Failure> {
+    fn validate(&self, flags: &ServeArgs, source: &Source) -> Result<(), Failure> {
         let fault = |path: &str, what: String, cure: &str| Err(Box::new(source.fault(path, what, cure)).into());
         let settings = &self.settings;
         if let Some(relay) = settings.relay.listen.filter(|relay| !relay.ip().is_loopback()) {
             let cure = "whoever reaches the relay listener may send anywhere: use 127.0.0.1 or [::1]";
+            if flags.relay == Some(relay) {
+                return Err(Failure::new(Code::Usage, format!("--relay: {relay} is not loopback")).cure(cure));
+            }
             return fault("relay.listen", format!("{relay} is not loopback"), cure);
         }
         if settings.tls.cert.is_some() != settings.tls.key.is_some() {
@@ -116,13 +120,10 @@ impl Config {
             let cure = "one character such as \"+\", or \"\" for none";
             return fault("detail", format!("\"{}\" is more than one character", settings.general.detail), cure);
         }
-        if settings.smtp.listen.is_empty() && settings.relay.listen.is_none() {
+        if settings.smtp.listen.0.is_empty() && settings.relay.listen.is_none() {
             return fault("smtp.listen", "nothing to listen on".into(), "give smtp.listen or relay.listen an address");
         }
-        if settings.smtp.recipients_max < RECIPIENTS_MAX_MIN {
-            let what = format!("{} is under 100", settings.smtp.recipients_max);
-            return fault("smtp.recipients_max", what, "RFC 5321 section 4.5.3.1.8 requires at least 100");
-        }
+        self.validate_ranges(source)?;
         let callouts = self.recipients.iter().filter(|(_, setting)| **setting == RecipientsSetting::Callout);
         for (domain, _) in callouts {
             let route = self.route_of(domain);
@@ -138,14 +139,68 @@ impl Config {
         Ok(())
     }
 
+    /// Values with which the server would not run, or would refuse all mail.
+    fn validate_ranges(&self, source: &Source) -> Result<(), Failure> {
+        let fault = |path: &str, what: String, cure: &str| Err(Box::new(source.fault(path, what, cure)).into());
+        let Settings { smtp, drain, spool, .. } = &self.settings;
+        if smtp.recipients_max < RECIPIENTS_MAX_MIN {
+            let what = format!("{} is under 100", smtp.recipients_max);
+            return fault("smtp.recipients_max", what, "RFC 5321 section 4.5.3.1.8 requires at least 100");
+        }
+        if !SEGMENT_BYTES.contains(&spool.segment_bytes.0) || !spool.segment_bytes.0.is_multiple_of(PAGE_BYTES) {
+            let what = format!("{} octets is no size for a segment", spool.segment_bytes.0);
+            return fault(
+                "spool.segment_bytes",
+                what,
+                "a multiple of 4 KiB, from 16 KiB to 1 GiB; the default is 16 MiB",
+            );
+        }
+        let counts = [
+            ("smtp.connections_max", smtp.connections_max, "with 0 every client is turned away"),
+            ("spool.items_max", spool.items_max, "with 0 every message gets 452"),
+            ("drain.concurrency", drain.concurrency, "with 0 nothing is ever delivered"),
+            ("drain.mailboxes_max", drain.mailboxes_max, "with 0 no mailbox is ever made"),
+        ];
+        if let Some((path, _, cure)) = counts.into_iter().find(|(_, count, _)| *count == 0) {
+            return fault(path, "0 is too few".into(), &format!("{cure}: use at least 1"));
+        }
+        if smtp.size_max.0 == 0 {
+            return fault(
+                "smtp.size_max",
+                "0 is too small".into(),
+                "every message would get 552: RFC 5321 section 4.5.3.1.7 asks for at least 64 KiB",
+            );
+        }
+        if spool.bytes_max.0 < smtp.size_max.0 {
+            let what =
+                format!("{} for the whole spool is less than smtp.size_max = {}", spool.bytes_max, smtp.size_max);
+            return fault("spool.bytes_max", what, "the largest message must fit into the spool");
+        }
+        let spans = [
+            ("smtp.command_timeout", smtp.command_timeout, "every client would be sent away at once"),
+            ("drain.retry_first", drain.retry_first, "a message would be tried without a pause"),
+            ("drain.retry_max", drain.retry_max, "a message would be tried without a pause"),
+            ("drain.expiry", drain.expiry, "mail would fail at its first deferral"),
+        ];
+        if let Some((path, span, cure)) = spans.into_iter().find(|(_, span, _)| span.0 < SPAN_MIN) {
+            return fault(path, format!("{:?} is too short", span.0), &format!("{cure}: use at least \"1s\""));
+        }
+        Ok(())
+    }
+
     /// The mode of `domain` when no command is in force.
     pub(crate) fn mode_of(&self, domain: &str) -> Mode {
-        self.mode_by_domain.get(domain).copied().unwrap_or(self.settings.general.mode)
+        self.mode_by_domain.get(domain).copied().unwrap_or(self.settings.general.mode.0)
     }
 
     /// Where mail for `domain` goes.
     pub(crate) fn route_of(&self, domain: &str) -> &Route {
         self.deliver_by_domain.get(domain).unwrap_or(&self.deliver)
+    }
+
+    /// Whether the next hop is asked about recipients of any domain.
+    pub(crate) fn has_callouts(&self) -> bool {
+        self.recipients.values().any(|setting| *setting == RecipientsSetting::Callout)
     }
 
     /// The separator of details.
@@ -186,12 +241,12 @@ fn apply_flags(settings: &mut Settings, flags: &ServeArgs) {
         settings.general.data.clone_from(data);
     }
     if let Some(addr) = flags.smtp {
-        settings.smtp.listen = vec![addr];
+        settings.smtp.listen = Addresses(vec![addr]);
     }
     settings.door.listen = flags.door.or(settings.door.listen);
     settings.admin.listen = flags.admin.or(settings.admin.listen);
     settings.relay.listen = flags.relay.or(settings.relay.listen);
-    settings.general.mode = flags.mode.unwrap_or(settings.general.mode);
+    settings.general.mode = flags.mode.map_or(settings.general.mode, ModeSetting);
     settings.spool.flush_delay_ms = flags.flush_delay_ms.unwrap_or(settings.spool.flush_delay_ms);
 }
 
@@ -270,6 +325,11 @@ fn system_hostname() -> String {
 
 const DEFAULT_DOMAINS: [&str; 2] = ["localhost", "example.com"];
 const RECIPIENTS_MAX_MIN: usize = 100;
+/// What the spool takes for one segment.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=1 << 30;
+const PAGE_BYTES: u64 = 4096;
+/// Under this a pause or a patience is a mistake.
+const SPAN_MIN: Duration = Duration::from_secs(1);
 const ROUTE_CURE: &str = "write maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT or none";
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod published;
 
 use std::path::Path;
 
+use postern_drain::Route;
+
 use super::print;
 use crate::args::{CheckArgs, ServeArgs};
 use crate::config::Config;
@@ -89,7 +91,7 @@ fn would_run(config: &Config, file: Option<&Path>) -> String {
     let file = file.map_or_else(|| "no configuration file".to_owned(), |file| file.display().to_string());
     let settings = &config.settings;
     let mut out = format!("{file}: would run as {}\n", config.hostname);
-    let listen: Vec<String> = settings.smtp.listen.iter().map(ToString::to_string).collect();
+    let listen: Vec<String> = settings.smtp.listen.0.iter().map(ToString::to_string).collect();
     let relay = settings.relay.listen.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     out.push_str(&format!(
         "  smtp {}, relay {relay}, data in {}\n",
@@ -120,6 +122,7 @@ fn check_recipients(config: &Config, findings: &mut Findings) {
     for complaint in names.load(&config.recipients) {
         findings.wrong(complaint, "the file or directory must be there and readable for the server's user");
     }
+    check_any_recipient(config, findings);
     for (domain, names) in names.iter() {
         if matches!(names, crate::serve::names::Names::Known(names) if names.is_empty()) {
             findings.note(format!("{domain} has no recipients: all but postmaster are refused"), "");
@@ -132,6 +135,22 @@ fn check_recipients(config: &Config, findings: &mut Findings) {
                 &format!("accept it: [recipients] \"{domain}\" = \"any\""),
             );
         }
+    }
+}
+
+/// A next hop that refuses a name is heard in the session only when that name is alone in it.
+fn check_any_recipient(config: &Config, findings: &mut Findings) {
+    let any = config.recipients.iter().filter(|(_, setting)| **setting == RecipientsSetting::Any);
+    let remote = any.filter(|(domain, _)| matches!(config.route_of(domain), Route::Lmtp(_) | Route::Smtp { .. }));
+    let domains: Vec<&str> = remote.map(|(domain, _)| domain.as_str()).take(DOMAINS_SHOWN).collect();
+    if !domains.is_empty() {
+        findings.note(
+            format!(
+                "any recipient in front of a next hop ({}): a name that it does not know becomes a dead letter when the message has other recipients or was already answered 250",
+                domains.join(", ")
+            ),
+            "let unknown names be refused at RCPT: { callout = true }, { file = \"…\" } or { list = […] } in [recipients]",
+        );
     }
 }
 

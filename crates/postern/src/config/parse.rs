@@ -33,7 +33,8 @@ pub(crate) struct Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line == 0 {
-            return write!(f, "{}: {}\n  {}", self.file, self.what, self.cure);
+            let file = if self.file.is_empty() { String::new() } else { format!("{}: ", self.file) };
+            return write!(f, "{file}{}\n  {}", self.what, self.cure);
         }
         writeln!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.what)?;
         writeln!(f, "  {:>4} | {}", self.line, self.text)?;

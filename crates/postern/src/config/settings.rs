@@ -6,10 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use postern_proto::mode::Mode;
 
 use super::definition::{Section, section};
-use super::values::{ClientAddressSetting, LogFormat, LogLevel, RecipientsSetting, Size, Span};
+use super::values::{Addresses, ClientAddressSetting, LogFormat, LogLevel, ModeSetting, RecipientsSetting, Size, Span};
 
 section! {
     /// Postern: a mail front door that keeps real mail moving through a spam flood.
@@ -23,7 +22,7 @@ section! {
         /// The mode of every domain that no command has set: through, collect or hold.
         /// through: answered when the next hop has taken or refused the message.
         /// collect: answered when it is safe on disk; it leaves later. hold: leaves only by `drain`.
-        mode: Mode = default "\"through\"";
+        mode: ModeSetting = default "\"through\"";
         /// Where mail goes: maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT or none.
         /// By default into a Maildir per recipient under DATA/mail. none keeps everything in the
         /// spool; a later start with another target delivers it.
@@ -43,8 +42,8 @@ section! {
 section! {
     /// The public door: mail from the world.
     Smtp, "smtp", {
-        /// Addresses of the public door. Port 25 needs CAP_NET_BIND_SERVICE, socket activation or [run_as].
-        listen: Vec<SocketAddr> = default "[\"127.0.0.1:2525\"]";
+        /// Address of the public door, or a list of them. Port 25 needs CAP_NET_BIND_SERVICE, socket activation or [run_as].
+        listen: Addresses = default "[\"127.0.0.1:2525\"]";
         /// Largest message, as announced by SIZE. Larger ones get 552.
         size_max: Size = default "\"25 MiB\"";
         /// Recipients of one message; RFC 5321 4.5.3.1.8 asks for 100. More get 452 and come as another message.
@@ -166,7 +165,7 @@ section! {
     /// What differs for one domain; write one table per domain.
     Domain, "domain.\"example.org\"", {
         /// Its mode when no command has set one.
-        mode: Option<Mode> = example "\"collect\"";
+        mode: Option<ModeSetting> = example "\"collect\"";
         /// Where its mail goes.
         deliver: Option<String> = example "\"smtp:10.0.0.7:25\"";
     }

@@ -21,7 +21,7 @@ fn without_a_file_mail_for_localhost_and_example_com_goes_to_maildirs() {
     let config = load("", ServeArgs::default()).expect("default");
     assert_eq!(config.recipients.keys().collect::<Vec<_>>(), ["example.com", "localhost"]);
     assert_eq!(config.deliver, Route::Maildir("postern-data/mail".into()));
-    assert_eq!(config.settings.smtp.listen, ["127.0.0.1:2525".parse().expect("address")]);
+    assert_eq!(config.settings.smtp.listen.0, ["127.0.0.1:2525".parse().expect("address")]);
     assert_eq!(config.mode_of("example.com"), Mode::Through);
 }
 
@@ -41,7 +41,7 @@ fn a_flag_beats_the_file() {
     assert_eq!(config.recipients.keys().collect::<Vec<_>>(), ["other.example"]);
     assert_eq!(config.mode_of("other.example"), Mode::Hold);
     assert_eq!(config.deliver, Route::None);
-    assert_eq!(config.settings.smtp.listen.len(), 1);
+    assert_eq!(config.settings.smtp.listen.0.len(), 1);
 }
 
 #[test]
@@ -67,7 +67,74 @@ fn what_contradicts_itself_is_refused_with_its_place_and_a_cure() {
     let flags = ServeArgs { deliver: Some("pigeon:x".into()), ..Default::default() };
     check_refused("", flags, Code::Usage, &["--deliver", "maildir:DIR"]);
     let flags = ServeArgs { relay: Some("192.0.2.1:25".parse().expect("address")), ..Default::default() };
-    check_refused("", flags, Code::Config, &["192.0.2.1:25 is not loopback"]);
+    check_refused("", flags, Code::Usage, &["--relay: 192.0.2.1:25 is not loopback", "127.0.0.1"]);
+}
+
+#[test]
+fn what_would_not_run_or_would_refuse_all_mail_is_refused_with_its_place_and_a_cure() {
+    let check = |table: &str, line: &str, cure: &str| {
+        let key = line.split(' ').next().expect("a key");
+        let place = [&format!("2:{}", key.len() + 4), &format!("{table}.{key}"), cure];
+        check_refused(&format!("[{table}]\n{line}\n"), ServeArgs::default(), Code::Config, &place);
+    };
+    check("spool", "segment_bytes = 10", "16 KiB to 1 GiB");
+    check("spool", "segment_bytes = 20000", "multiple of 4 KiB");
+    check("spool", "segment_bytes = \"2 GiB\"", "16 KiB to 1 GiB");
+    check("spool", "items_max = 0", "at least 1");
+    check("spool", "bytes_max = \"1 MiB\"", "must fit");
+    check("smtp", "connections_max = 0", "at least 1");
+    check("smtp", "size_max = 0", "64 KiB");
+    check("smtp", "command_timeout = \"0s\"", "at least \"1s\"");
+    check("drain", "mailboxes_max = 0", "at least 1");
+    check("drain", "concurrency = 0", "at least 1");
+    check("drain", "expiry = \"0s\"", "at least \"1s\"");
+    check("drain", "retry_first = \"0s\"", "at least \"1s\"");
+    check("drain", "retry_max = \"5ms\"", "at least \"1s\"");
+}
+
+#[test]
+fn an_address_needs_no_brackets_and_auto_is_the_default_mode() {
+    let text = "mode = \"auto\"\n[smtp]\nlisten = \"0.0.0.0:25\"\n[domain.\"a.example\"]\nmode = \"auto\"\n";
+    let config = load(text, ServeArgs::default()).expect("valid");
+    assert_eq!(config.settings.smtp.listen.0, ["0.0.0.0:25".parse().expect("address")]);
+    assert_eq!((config.mode_of("x.example"), config.mode_of("a.example")), (Mode::Through, Mode::Through));
+    check_refused(
+        "[smtp]\nlisten = \"nowhere\"\n",
+        ServeArgs::default(),
+        Code::Config,
+        &["2:10", "nowhere", "[::]:25"],
+    );
+}
+
+/// Every block that a reader may copy, from the line of its fence on.
+fn toml_blocks(text: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((at, line)) = lines.next() {
+        if line.trim_start().starts_with("```toml") {
+            let block = lines.by_ref().map(|(_, line)| line).take_while(|line| !line.trim_start().starts_with("```"));
+            blocks.push((at + 1, block.map(|line| format!("{line}\n")).collect()));
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_configuration_in_readme_and_docs_is_accepted() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let docs = std::fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("readable").path());
+    let pages = docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).chain([root.join("README.md")]);
+    let mut seen = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(&page).expect("readable");
+        for (line, block) in toml_blocks(&text) {
+            seen += 1;
+            if let Err(failure) = load(&block, ServeArgs::default()) {
+                panic!("{}:{line}: {failure}", page.display());
+            }
+        }
+    }
+    assert!(seen > 2, "{seen} blocks found");
 }
 
 #[test]

@@ -2,11 +2,15 @@
 //! and the recipients of a domain. Each says in its error what would have been right.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use postern_proto::mode::Mode;
 use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// A number of octets: `1048576` or `"1 MiB"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +19,14 @@ pub(crate) struct Size(pub(crate) u64);
 /// A span of time: `"250ms"`, `"30s"`, `"5m"`, `"4h"`, `"5d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
+
+/// One address, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses(pub(crate) Vec<SocketAddr>);
+
+/// A configured mode. `auto`, the word of `postern mode`, is the default there: through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ModeSetting(pub(crate) Mode);
 
 /// Which recipients of a domain exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +171,45 @@ impl<'de> Deserialize<'de> for Span {
             }
         }
         deserializer.deserialize_any(Spans)
+    }
+}
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Addresses;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address with its port, such as \"0.0.0.0:25\" or \"[::]:25\", or a list of them")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Addresses, E> {
+                let addr = text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
+                Ok(Addresses(vec![addr]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Addresses, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(list)).map(Addresses)
+            }
+        }
+        deserializer.deserialize_any(List)
+    }
+}
+
+impl FromStr for ModeSetting {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        match word {
+            "auto" => Ok(Self(Mode::Through)),
+            word => {
+                word.parse().map(Self).map_err(|_| format!("unknown mode \"{word}\": through, collect, hold or auto"))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ModeSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -2,9 +2,11 @@
 //! service manager (LISTEN_FDS; names `smtp` and `relay`, without names the first is smtp).
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use postern_net::socket::{BACKLOG, listen};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 use crate::config::Config;
 use crate::exit::{Code, Failure};
@@ -26,7 +28,8 @@ pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure
     let mut listeners = inherited()?;
     share_among(threads, &mut listeners.smtp)?;
     if listeners.smtp.is_empty() {
-        for addr in &config.settings.smtp.listen {
+        for addr in &config.settings.smtp.listen.0 {
+            refuse_occupied(*addr)?;
             // One listener per thread: the kernel then spreads connections over them (SO_REUSEPORT).
             let first = bind(*addr, threads > 1)?;
             let addr = first.local_addr().unwrap_or(*addr);
@@ -52,10 +55,32 @@ fn share_among(threads: usize, listeners: &mut Vec<TcpListener>) -> Result<(), F
     Ok(())
 }
 
+/// With `SO_REUSEPORT` a second server of the same user would get the address too, and half of the
+/// mail with it: so it is first taken without. Not listened on, so that no client is cut off when
+/// it is given back.
+fn refuse_occupied(addr: SocketAddr) -> Result<(), Failure> {
+    let bound = socket(addr).and_then(|socket| {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if addr.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
+        rustix::net::bind(&socket, &addr)
+    });
+    bound.map_err(|error| refused(addr, &error.into()))
+}
+
+fn socket(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let family = if addr.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+}
+
 fn bind(addr: SocketAddr, reuse_port: bool) -> Result<TcpListener, Failure> {
+    listen(addr, BACKLOG, reuse_port).map_err(|error| refused(addr, &error))
+}
+
+fn refused(addr: SocketAddr, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
-    listen(addr, BACKLOG, reuse_port).map_err(|error| {
-        let cure = match error.kind() {
+    let cure = match error.kind() {
             ErrorKind::AddrInUse => format!("another program listens there: `ss -ltnp sport = :{}` names it", addr.port()),
             ErrorKind::PermissionDenied => {
                 "ports under 1024 need CAP_NET_BIND_SERVICE (`setcap cap_net_bind_service+ep`), socket activation, or root with [run_as]".to_owned()
@@ -63,8 +88,7 @@ fn bind(addr: SocketAddr, reuse_port: bool) -> Result<TcpListener, Failure> {
             ErrorKind::AddrNotAvailable => "this machine does not have that address: `ip addr` shows those it has".to_owned(),
             _ => String::new(),
         };
-        Failure::io(Code::Unavailable, format!("cannot listen on {addr}"), &error).cure(cure)
-    })
+    Failure::io(Code::Unavailable, format!("cannot listen on {addr}"), error).cure(cure)
 }
 
 /// What the service manager opened.

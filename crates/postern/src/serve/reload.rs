@@ -27,6 +27,8 @@ pub(super) struct Reloader {
     routes: Shared<RouteTable>,
     modes: ModesHandle,
     certificate: ReloadableCert,
+    /// A cache for callouts was opened at the start.
+    callouts: bool,
     drain: Option<DrainHandle>,
 }
 
@@ -36,7 +38,8 @@ impl Reloader {
         complain(names.load(&config.recipients));
         let policy = Arc::new(ArcSwap::from_pointee(doors::policy(&config, &names, None)));
         let routes = Arc::new(ArcSwap::from_pointee(routes(&config)));
-        Self { flags, config, names, policy, routes, modes, certificate, drain: None }
+        let callouts = config.has_callouts();
+        Self { flags, config, names, policy, routes, modes, certificate, callouts, drain: None }
     }
 
     /// Who is woken after a change.
@@ -65,7 +68,11 @@ impl Reloader {
         let config = Config::load(&self.flags).inspect_err(|failure| {
             tracing::error!(error = %failure, "reload: the old configuration stays in force");
         })?;
-        let restart = needs_restart(&self.config, &config);
+        let mut restart = needs_restart(&self.config, &config);
+        if config.has_callouts() && !self.callouts {
+            restart.push("[recipients] callout = true, the first one (until then no answer is remembered)");
+        }
+        let config = self.in_this_data_dir(config)?;
         if let Err(error) = self.certificate.reload() {
             tracing::error!(%error, "reload: the old certificate stays in use");
         }
@@ -82,6 +89,16 @@ impl Reloader {
         }
         tracing::info!(domains = self.config.recipients.len(), "configuration reloaded");
         Ok(json!({ "needs_restart": restart }))
+    }
+
+    /// Spool, modes and certificate stay where they are until a restart; what follows from the data
+    /// directory, such as the Maildirs of a route by default, must stay with them.
+    fn in_this_data_dir(&self, config: Config) -> Result<Config, Failure> {
+        let here = &self.config.settings.general.data;
+        if config.settings.general.data == *here {
+            return Ok(config);
+        }
+        Config::load(&ServeArgs { data: Some(here.clone()), ..self.flags.clone() })
     }
 
     /// Reads files and directories of names again when they have changed.
@@ -105,7 +122,7 @@ pub(super) fn configured_modes(config: &Config) -> Configured {
     let nowhere = |route: &Route| *route == Route::None;
     let by_domain = config.deliver_by_domain.iter().map(|(domain, route)| (domain.clone(), nowhere(route)));
     Configured {
-        all: config.settings.general.mode,
+        all: config.settings.general.mode.0,
         domains: config.mode_by_domain.clone(),
         kept: (nowhere(&config.deliver), by_domain.collect()),
     }

@@ -59,6 +59,9 @@ fn an_smtp_next_hop_that_would_see_only_loopback_is_refused_unless_told_otherwis
     check(&format!("{deliver}\nclient_address = \"none\""), 1, &["WRONG", "sign forged mail"]);
     let told = format!("{deliver}\nclient_address = \"none\"\ntrust_loopback = true");
     check(&told, 0, &["sees every message come from us, as told"]);
+    // XCLIENT is the default: without it the server delivers all the same when it is told to.
+    let by_default = format!("{deliver}\ntrust_loopback = true");
+    check(&by_default, 0, &["sees every message come from us, as told"]);
     let proxy = format!("{deliver}\nclient_address = \"proxy\"");
     check(&proxy, 1, &["does not take a PROXY header"]);
     let seeing = next_hop(&["8BITMIME", "XCLIENT NAME ADDR"]);
@@ -74,11 +77,18 @@ fn a_next_hop_that_does_not_answer_is_wrong() {
 }
 
 #[test]
+fn any_recipient_in_front_of_a_next_hop_is_noted() {
+    let hop = next_hop(&["8BITMIME", "XCLIENT NAME ADDR"]);
+    check(&format!("deliver = \"smtp:{hop}\""), 0, &["note   any recipient", "example.com, localhost", "dead letter"]);
+}
+
+#[test]
 fn missing_files_and_users_are_wrong() {
     check("[recipients]\n\"a.example\" = { file = \"/nowhere/names\" }", 1, &["WRONG", "/nowhere/names"]);
     check("[run_as]\nuser = \"nobody-here-of-that-name\"", 1, &["WRONG", "there is no user"]);
     check("[tls]\ncert = \"/nowhere/c\"\nkey = \"/nowhere/k\"", 1, &["WRONG", "/nowhere/c"]);
     check("data = \"/proc/nowhere\"", 1, &["WRONG", "data directory"]);
+    check(&format!("data = \"{}\"", "x".repeat(100)), 1, &["WRONG", "at most 107"]);
     check("[domain.\"b.example\"]\nmode = \"hold\"", 0, &["not among the accepted domains"]);
 }
 

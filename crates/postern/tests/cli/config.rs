@@ -56,6 +56,7 @@ fn exit_codes_follow_sysexits() {
     check(&["serve", "--smtp", "nowhere"], 64);
     check(&["serve", "--deliver", "pigeon:loft"], 64);
     check(&["serve", "--mode", "storm"], 64);
+    check(&["serve", "--relay", "0.0.0.0:0"], 64);
     check(&["bench", "load", "--addr", "192.0.2.1:25"], 64);
     check(&["status"], 69);
     check(&["status", "--data", "nowhere"], 69);

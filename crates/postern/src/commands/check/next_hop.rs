@@ -67,12 +67,6 @@ async fn smtp(
         }
         ClientAddress::Xclient | ClientAddress::None if trust_loopback => {
             findings.note(format!("{key}: {route} answers, and sees every message come from us, as told"), "");
-            if client_address == ClientAddress::Xclient {
-                findings.wrong(
-                    format!("{key}: XCLIENT is asked for and not offered: nothing would be delivered"),
-                    "set client_address = \"none\" beside trust_loopback = true, or allow XCLIENT there",
-                );
-            }
         }
         ClientAddress::Xclient => findings.wrong(
             format!("{key}: {route} offers no XCLIENT to us: it would see every message come from this machine"),

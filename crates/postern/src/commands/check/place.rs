@@ -11,6 +11,9 @@ use crate::control::client::running;
 
 pub(super) fn check_data_dir(config: &Config, findings: &mut Findings) {
     let data = &config.settings.general.data;
+    if let Err(failure) = crate::control::refuse_long_path(data) {
+        return findings.wrong(failure.what, &failure.cure);
+    }
     match first_existing(data) {
         Some(dir) if !writable(dir) => findings.wrong(
             format!("data directory {}: {} is not writable", data.display(), dir.display()),
@@ -65,7 +68,7 @@ pub(super) fn writable(dir: &Path) -> bool {
 
 pub(super) fn check_addresses(config: &Config, findings: &mut Findings) {
     let ours = running(&config.settings.general.data);
-    for addr in config.settings.smtp.listen.iter().chain(&config.settings.relay.listen) {
+    for addr in config.settings.smtp.listen.0.iter().chain(&config.settings.relay.listen) {
         match TcpListener::bind(addr) {
             Ok(_) => findings.good(format!("{addr} is free")),
             Err(error) => match (error.kind(), ours) {
@@ -90,8 +93,10 @@ pub(super) fn check_addresses(config: &Config, findings: &mut Findings) {
         }
     }
     if config.settings.relay.listen.is_some() && config.relay_next_hop.is_none() {
-        findings
-            .wrong("the relay listener has nowhere to send mail to", "add next_hop = \"smtp:HOST:PORT\" to [relay]");
+        findings.wrong(
+            "the relay listener has nowhere to send mail to: it refuses every domain that is not ours",
+            "add next_hop = \"smtp:HOST:PORT\" to [relay]",
+        );
     }
 }
 
