@@ -154,8 +154,8 @@ pub enum Done {
 pub enum PartData {
     /// The bytes; the simulator answers so for body files too.
     Bytes(Bytes),
-    /// An open body file.
-    File(Arc<File>),
+    /// An open body file, and how long it is.
+    File(Arc<File>, u64),
 }
 
 /// Why an operation failed.

@@ -110,7 +110,11 @@ impl RealDisk {
                 self.segment(segment)?.file.read_exact_at(&mut bytes, offset)?;
                 Ok(PartData::Bytes(Bytes::from(bytes)))
             }
-            ReadPart::Body { body } => Ok(PartData::File(Arc::new(File::open(body_path(&self.dir, body))?))),
+            ReadPart::Body { body } => {
+                let file = File::open(body_path(&self.dir, body))?;
+                let len = file.metadata()?.len();
+                Ok(PartData::File(Arc::new(file), len))
+            }
         }
     }
 

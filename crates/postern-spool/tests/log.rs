@@ -130,6 +130,28 @@ fn a_record_that_rots_under_a_running_spool_is_held_and_never_given_out() {
 }
 
 #[test]
+fn a_body_file_cut_short_under_a_running_spool_is_held_and_can_be_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut door, _) = open(dir.path());
+    let id = door.stream(&[5; 200_000], 100_000);
+    door.append_streamed(id, b"meta", When::Commit);
+    door.expect_committed(id);
+    fs::OpenOptions::new()
+        .write(true)
+        .open(dir.path().join("bodies").join(id.to_string()))
+        .unwrap()
+        .set_len(9)
+        .unwrap();
+    assert!(door.lease(9).is_empty());
+    let stats = door.spool.stats();
+    assert_eq!((stats.damaged, stats.held, stats.leased), (1, 1, 0));
+    assert!(wait(door.spool.list(None, None, 9))[0].held);
+    wait(door.spool.delete(id)).unwrap();
+    let stats = door.spool.stats();
+    assert_eq!((stats.items, stats.held), (0, 0));
+}
+
+#[test]
 fn garbage_in_the_directory_does_not_stop_recovery() {
     let dir = tempfile::tempdir().unwrap();
     let (mut door, _) = open(dir.path());

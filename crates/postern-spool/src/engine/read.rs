@@ -284,9 +284,9 @@ impl From<&str> for Unread {
 
 fn body_source(data: PartData, len: u64) -> Result<BodySource, Unread> {
     match data {
-        PartData::File(file) => Ok(BodySource::File { file, len }),
+        PartData::File(file, there) if there == len => Ok(BodySource::File { file, len }),
         PartData::Bytes(bytes) if bytes.len() as u64 == len => Ok(BodySource::Inline(bytes)),
-        PartData::Bytes(_) => Err("its body file has another length".into()),
+        PartData::File(..) | PartData::Bytes(_) => Err("its body file has another length".into()),
     }
 }
 
