@@ -112,18 +112,14 @@ impl Runtime {
             for message in messages.drain(..) {
                 self.handle(now, message);
             }
+            if self.stopping {
+                // Those too that came after the word to stop: nobody decides about them any more.
+                self.engine.refuse_waiting();
+            }
             more = self.turn();
             self.hand_out();
             if self.stopping && !more && self.engine.is_idle() {
                 break;
-            }
-        }
-        // What came too late is refused; whoever waits for a reply sees its sender dropped.
-        for message in self.shared.inbox.close() {
-            if let Message::Port { port, requests } = message
-                && let Some(end) = self.ports.get(&port)
-            {
-                refuse_all(&end.outbox, requests);
             }
         }
     }
@@ -147,10 +143,7 @@ impl Runtime {
                 self.engine.handle(now, Input::Request { token: self.next_token, request });
             }
             Message::Completion(completion) => self.engine.handle_completion(now, completion),
-            Message::Stop => {
-                self.stopping = true;
-                self.engine.refuse_waiting();
-            }
+            Message::Stop => self.stopping = true,
         }
     }
 
@@ -256,9 +249,22 @@ impl Runtime {
 }
 
 impl Drop for Runtime {
-    /// Also on a panic: whoever asks afterwards is told at once instead of waiting for ever.
+    /// Also on a panic: what came too late is refused, whoever waits for a reply sees its sender dropped, and whoever asks
+    /// afterwards is told at once instead of waiting for ever.
     fn drop(&mut self) {
-        drop(self.shared.inbox.close());
+        for message in self.shared.inbox.close() {
+            match message {
+                Message::OpenPort { port, outbox } => {
+                    self.ports.insert(port, PortEnd { outbox, events: Vec::new() });
+                }
+                Message::Port { port, requests } => {
+                    if let Some(end) = self.ports.get(&port) {
+                        refuse_all(&end.outbox, requests);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 }
 

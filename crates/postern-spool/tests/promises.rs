@@ -174,6 +174,30 @@ fn shutdown_commits_what_is_queued_and_refuses_what_waits() {
 }
 
 #[test]
+fn a_tentative_item_that_comes_while_the_spool_stops_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let delay = Some(std::time::Duration::from_millis(300));
+    let (mut door, _) = open_with(SpoolOptions { flush_delay: delay, ..options(dir.path()) });
+    let committed = door.put(b"meta", b"body", When::Commit);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    // While that sync takes its time the spool is told to stop, and only then comes the item.
+    let spool = door.spool.clone();
+    let mut stopped = std::pin::pin!(spool.shutdown());
+    let late = wait(async {
+        std::future::poll_fn(|context| {
+            assert!(stopped.as_mut().poll(context).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        let late = door.put(b"meta", b"body", When::Tentative);
+        stopped.await;
+        late
+    });
+    door.expect_committed(committed);
+    assert!(matches!(door.event(late), EventKind::Refused(Refusal::Failed)));
+}
+
+#[test]
 fn the_door_is_woken_once_for_a_group() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = Spool::open(options(dir.path())).unwrap();
