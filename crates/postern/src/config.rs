@@ -182,8 +182,8 @@ impl Config {
             ("drain.retry_max", drain.retry_max, "a message would be tried without a pause"),
             ("drain.expiry", drain.expiry, "mail would fail at its first deferral"),
         ];
-        if let Some((path, span, cure)) = spans.into_iter().find(|(_, span, _)| span.0 < SPAN_MIN) {
-            return fault(path, format!("{:?} is too short", span.0), &format!("{cure}: use at least \"1s\""));
+        if let Some((path, _, cure)) = spans.into_iter().find(|(_, span, _)| span.0 < SPAN_MIN) {
+            return fault(path, "less than a second is too short".into(), &format!("{cure}: use at least \"1s\""));
         }
         Ok(())
     }

@@ -104,9 +104,11 @@ impl Reloader {
     /// Reads files and directories of names again when they have changed.
     pub(super) fn poll_names(&mut self) {
         if let Some(complaints) = self.names.poll() {
-            complain(complaints);
             self.publish_policy();
-            tracing::info!("recipients read again");
+            if complaints.is_empty() {
+                tracing::info!("recipients read again");
+            }
+            complain(complaints);
         }
     }
 
