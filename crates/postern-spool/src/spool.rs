@@ -67,6 +67,9 @@ pub struct SpoolStats {
     pub failed: Option<String>,
     /// Items that could not be read back and are held, since the start.
     pub damaged: u64,
+    /// Items that cannot be read now. Each keeps its segment and all later ones from being used again, so the log grows
+    /// until it is deleted.
+    pub unreadable: usize,
     /// Appends refused since the start.
     pub refused: u64,
 }

@@ -130,6 +130,41 @@ fn a_record_that_rots_under_a_running_spool_is_held_and_never_given_out() {
 }
 
 #[test]
+fn an_item_that_rotted_keeps_the_log_until_it_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut door, _) = open(dir.path());
+    let id = door.commit(b"meta", &[7; 3000]);
+    let segment = dir.path().join("log/00000000.seg");
+    let mut content = fs::read(&segment).unwrap();
+    let at = content.windows(8).position(|bytes| bytes == [7; 8]).unwrap();
+    content[at] ^= 1;
+    fs::write(&segment, content).unwrap();
+    let churn = |door: &mut Door| {
+        for n in 0..200u32 {
+            door.commit(&n.to_le_bytes(), &vec![n as u8; 5000]);
+            for lease in door.lease(9) {
+                door.finish(lease, Fate::Delivered, Vec::new()).unwrap();
+            }
+        }
+    };
+    churn(&mut door);
+    let stats = door.spool.stats();
+    // Read once and not by every round of copying.
+    assert_eq!((stats.items, stats.damaged, stats.unreadable, stats.held), (1, 1, 1, 1));
+    assert!(stats.segments > 10, "{stats:?}");
+    wait(door.spool.hold(id, false)).unwrap();
+    assert_eq!((door.spool.stats().unreadable, door.spool.stats().held), (0, 0));
+    assert!(door.lease(9).is_empty());
+    assert_eq!((door.spool.stats().damaged, door.spool.stats().unreadable), (2, 1));
+    wait(door.spool.delete(id)).unwrap();
+    let before = door.spool.stats().segments;
+    churn(&mut door);
+    let stats = door.spool.stats();
+    assert_eq!((stats.items, stats.unreadable, stats.held), (0, 0, 0));
+    assert!(stats.segments <= before && stats.segments_free > 10, "{stats:?}");
+}
+
+#[test]
 fn a_body_file_cut_short_under_a_running_spool_is_held_and_can_be_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let (mut door, _) = open(dir.path());

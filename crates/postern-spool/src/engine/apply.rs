@@ -118,6 +118,7 @@ impl Engine {
         if entry.leased {
             self.count_leased(entry.lane, false);
         }
+        self.stats.unreadable -= usize::from(entry.damaged);
         if entry.is_held() {
             self.held -= 1;
             self.lanes.count_held(entry.lane, false);

@@ -51,8 +51,10 @@ impl Engine {
         entry.due_unix_ms = due_unix_ms.unwrap_or(entry.due_unix_ms);
         if let Some(held) = held {
             entry.held = held;
-            // Let go by hand, it is read once more.
-            entry.damaged &= held;
+            if !held {
+                // Let go by hand, it is read once more.
+                self.stats.unreadable -= usize::from(std::mem::take(&mut entry.damaged));
+            }
         }
         let is_held = entry.is_held();
         if is_held != was_held {

@@ -106,12 +106,15 @@ impl Engine {
             let (meta, body) = match content {
                 Ok(content) => content,
                 Err(unread) => {
-                    match unread {
-                        Unread::NotNow => {}
-                        Unread::Damaged(reason) => self.damaged(id, &reason),
-                    }
+                    let pause = match unread {
+                        Unread::NotNow => READ_RETRY_MS,
+                        Unread::Damaged(reason) => {
+                            self.damaged(id, &reason);
+                            0
+                        }
+                    };
                     if let Purpose::Lease { until_unix_ms, .. } = purpose {
-                        self.put_off(id, turn, until_unix_ms);
+                        self.take_back(id, turn, until_unix_ms, pause);
                     }
                     continue;
                 }
@@ -224,6 +227,7 @@ impl Engine {
         let Some(entry) = self.index.get_mut(id).filter(|entry| !entry.damaged) else { return };
         tracing::error!(%id, reason, "an item of the spool cannot be read; it is held");
         self.stats.damaged += 1;
+        self.stats.unreadable += 1;
         let (lane, due, held) = (entry.lane, entry.due_unix_ms, entry.held);
         let offered = !held && !entry.leased && !entry.closing;
         entry.damaged = true;
@@ -236,9 +240,9 @@ impl Engine {
         }
     }
 
-    /// Takes back a lease whose item was not read. A little later, should it be leasable then, so that nobody spins.
-    fn put_off(&mut self, id: ItemId, turn: u32, until_unix_ms: u64) {
-        let due_unix_ms = self.now_unix_ms + READ_RETRY_MS;
+    /// Takes back a lease whose item was not read; the item is due after the pause, so that nobody spins.
+    fn take_back(&mut self, id: ItemId, turn: u32, until_unix_ms: u64, pause_ms: u64) {
+        let due_unix_ms = if pause_ms > 0 { self.now_unix_ms + pause_ms } else { 0 };
         let due = if let Some(item) = self.tentative.get_mut(&id.0).filter(|item| item.leased && item.turn == turn) {
             &mut item.due_unix_ms
         } else if let Some(entry) = self.index.get_mut(id).filter(|entry| entry.leased && entry.turn == turn) {

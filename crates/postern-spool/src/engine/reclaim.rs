@@ -14,6 +14,8 @@ pub(super) struct Reclaim {
     job: Option<Job>,
     /// Commits at which the next job may begin: items that were busy when their segment was gone through are met then.
     not_before: u64,
+    /// The generation whose unreadable items have been complained about.
+    complained: u64,
 }
 
 #[derive(Debug)]
@@ -57,15 +59,25 @@ impl Engine {
             && self.segments.active.is_none_or(|active| active.0 != job.slot);
         let mut items = Vec::new();
         let mut bytes = 0;
+        let mut unreadable = None;
         let ids = if current { self.segments.get(job.slot).ids.as_slice() } else { &[] };
         while job.at < ids.len() && items.len() < STEP_ITEMS && bytes < STEP_BYTES {
             let id = ItemId(ids[job.at]);
             job.at += 1;
             let Some(entry) = self.index.get(id) else { continue };
-            if entry.put.slot == job.slot && !entry.closing && !entry.damaged && entry.pending == 0 {
+            if entry.put.slot == job.slot && entry.damaged {
+                unreadable = Some(id);
+            } else if entry.put.slot == job.slot && !entry.closing && entry.pending == 0 {
                 bytes += entry.put.len as usize;
                 items.push(ReadItem { id, turn: 0, source: Source::of_entry(entry) });
             }
+        }
+        // It is not read again and again: only a person can say that it may go.
+        if let Some(id) = unreadable
+            && self.reclaim.complained < job.generation
+        {
+            self.reclaim.complained = job.generation;
+            tracing::error!(%id, "the log grows until this item, which cannot be read, is deleted");
         }
         if items.is_empty() {
             self.reclaim.job = None;
