@@ -100,6 +100,6 @@ pub(crate) const EXPIRE_LOOK_MS: u64 = 3600 * 1000;
 /// half of that, so that no more than a third of its thread is spent on looking.
 pub(crate) const LANES_PER_MS: u64 = 1000;
 
-/// Dead letters leased at a time while one of them is looked for: they are rare, and each lease
-/// holds its message in memory.
+/// Dead letters leased at a time while one of them is looked for: each new lease holds its message
+/// in memory, until it turns out to be another.
 pub(crate) const REVIVE_PAGE: usize = 16;

@@ -3,8 +3,9 @@
 //! The drain never leases dead letters. One is brought back as a new item in its domain's ordinary
 //! lane, atomically with the end of the old one; it is tried at least once more, however old it is.
 
+use bytes::Bytes;
 use postern_proto::envelope::Meta;
-use postern_spool::{Child, ChildBody, Fate, FinishError, ItemId, Lane, Lease, Spool, SpoolError};
+use postern_spool::{BodySource, Child, ChildBody, Fate, FinishError, ItemId, Lane, Lease, Spool, SpoolError};
 
 use crate::limits::{LEASE, REVIVE_PAGE};
 use crate::schedule::millis;
@@ -22,15 +23,13 @@ pub async fn revive(spool: &Spool, id: ItemId, now_unix_ms: u64) -> Result<bool,
     let mut others = Vec::new();
     let found = loop {
         let mut page = spool.lease(&dead, REVIVE_PAGE, now_unix_ms + millis(LEASE)).await;
-        if let Some(at) = page.iter().position(|lease| lease.id == id) {
-            let lease = page.swap_remove(at);
-            others.append(&mut page);
-            break Some(lease);
+        let at = page.iter().position(|lease| lease.id == id);
+        let found = at.map(|at| page.swap_remove(at));
+        let last = page.is_empty();
+        others.extend(page.into_iter().map(without_its_bytes));
+        if found.is_some() || last {
+            break found;
         }
-        if page.is_empty() {
-            break None;
-        }
-        others.append(&mut page);
     };
     let done = match found {
         Some(lease) => finish(spool, lease, &dead, now_unix_ms).await,
@@ -41,6 +40,12 @@ pub async fn revive(spool: &Spool, id: ItemId, now_unix_ms: u64) -> Result<bool,
         let _later = spool.finish(lease, Fate::Unsettled, Vec::new()).await;
     }
     done.map(|()| true)
+}
+
+/// What is only passed over must not fill memory with messages, nor the process with open files.
+fn without_its_bytes(mut lease: Lease) -> Lease {
+    lease.body = BodySource::Inline(Bytes::new());
+    lease
 }
 
 async fn finish(spool: &Spool, lease: Lease, dead: &Lane, now_unix_ms: u64) -> Result<(), SpoolError> {
