@@ -240,6 +240,7 @@ impl Worker {
     async fn settle(&self, mut lease: Lease, meta: &Meta, outcomes: &[Outcome], released: bool) {
         let id = lease.id;
         loop {
+            let mut another_dead = false;
             let settlement = settle(&Attempt {
                 meta,
                 outcomes,
@@ -262,6 +263,7 @@ impl Worker {
                     let fate = fate(&verdict);
                     let letters = rest.into_iter().map(|letter| self.child(&lease, letter, released));
                     let mut children: Vec<Child> = letters.collect();
+                    another_dead = !dead.is_empty();
                     self.counters.dead_letters.fetch_add(dead.len() as u64, Ordering::Relaxed);
                     children.extend(dead.into_iter().map(dead_letter));
                     children.extend(self.report(&lease, meta, &report).await);
@@ -274,6 +276,7 @@ impl Worker {
                     lease.tentative = false;
                 }
                 Err(error) => return tracing::warn!(item = %id, %error, "could not be settled"),
+                Ok(()) if another_dead => return self.bound_dead_letters().await,
                 Ok(()) => return,
             }
         }

@@ -41,6 +41,10 @@ pub struct DrainOptions {
     pub backoff_first: Duration,
     /// The longest such wait. 5 min: asking a dead hop that often costs nothing.
     pub backoff_max: Duration,
+    /// Dead letters kept; the oldest is dropped for one more, and the log names it. 10,000: strangers
+    /// can make them (one recipient taken, one refused), nobody reads more, and with inline bodies of
+    /// 128 KiB they are 1.3 GB of the disk at worst.
+    pub dead_letters_max: usize,
     /// Messages per second that leave in mode `collect`; `None` is as fast as the hops take them.
     pub collect_rate: Option<u32>,
     /// How often a next hop whose capabilities are known is asked again. 10 min.
@@ -60,6 +64,7 @@ impl Default for DrainOptions {
             concurrency_max: 20,
             backoff_first: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
+            dead_letters_max: 10_000,
             collect_rate: None,
             probe_every: Duration::from_secs(600),
             probe_unknown_every: Duration::from_secs(10),

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod carries;
+mod dead;
 mod delivery;
 mod drain;
 mod limits;

@@ -23,6 +23,8 @@ pub struct DrainStats {
     pub refused: u64,
     /// Dead letters made since start.
     pub dead_letters: u64,
+    /// Dead letters dropped since start because there were too many.
+    pub dead_letters_dropped: u64,
     /// Delivery reports made since start.
     pub reports: u64,
     /// Deliveries that panicked; each is a bug, the item was postponed.
@@ -70,6 +72,7 @@ pub enum DestinationState {
 pub(crate) struct Counters {
     pub(crate) running: AtomicU64,
     pub(crate) dead_letters: AtomicU64,
+    pub(crate) dead_letters_dropped: AtomicU64,
     pub(crate) reports: AtomicU64,
     pub(crate) panics: AtomicU64,
     pub(crate) releasing: AtomicU64,
@@ -145,6 +148,7 @@ impl Counters {
             deferred: sum(|stats| stats.deferred),
             refused: sum(|stats| stats.refused),
             dead_letters: read(&self.dead_letters),
+            dead_letters_dropped: read(&self.dead_letters_dropped),
             reports: read(&self.reports),
             panics: read(&self.panics),
             releasing: read(&self.releasing),

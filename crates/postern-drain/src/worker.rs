@@ -61,6 +61,8 @@ pub(crate) struct Worker {
     in_flight: RefCell<HashMap<ItemId, (Lane, bool)>>,
     ask: Notify,
     random: Cell<u64>,
+    /// Taken while dead letters are dropped; see `dead`.
+    pub(crate) dropping: tokio::sync::Mutex<()>,
     /// Not before this is mail looked for that expired while its destination was away.
     expire_again_ms: Cell<u64>,
     turn: Cell<usize>,
@@ -106,6 +108,7 @@ impl Worker {
             collect: RefCell::new(options.collect_rate.map(|rate| Rate::new(rate, 0))),
             in_flight: RefCell::default(),
             ask: Notify::new(),
+            dropping: tokio::sync::Mutex::default(),
             random: Cell::new(getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15)),
             expire_again_ms: Cell::new(0),
             turn: Cell::new(0),

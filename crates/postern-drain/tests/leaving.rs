@@ -441,6 +441,22 @@ async fn a_dead_letter_leaves_when_the_operator_says_retry() {
 }
 
 #[tokio::test]
+async fn of_too_many_dead_letters_the_oldest_go() {
+    let hop = Hop::start(Manners { rcpt: |_| "550 5.1.1 no such user", ..lmtp() }).await;
+    let site = Site::with(Mode::Collect, &hop.lmtp(), DrainOptions { dead_letters_max: 2, ..quick() });
+    for n in 1..=4 {
+        let to = [["a", "b", "c", "d"][n - 1], "@", ["x.example", "y.example"][n % 2]].concat();
+        site.collect(&mail(&[&to])).await;
+        site.until("dead", |_| site.drain.stats().dead_letters == n as u64 && site.drain.stats().running == 0).await;
+    }
+    let mut left = site.dead("x.example").await;
+    left.extend(site.dead("y.example").await);
+    let names: Vec<String> = left.iter().map(|meta| meta.recipients[0].address.to_string()).collect();
+    assert_eq!(names, ["d@x.example", "c@y.example"]);
+    assert_eq!(site.drain.stats().dead_letters_dropped, 2);
+}
+
+#[tokio::test]
 async fn a_recipient_s_name_cannot_leave_the_directory() {
     let site = Site::new(Mode::Through, "maildir:DIR/mail");
     for to in ["\"../../x\"@example.com", "\"a/b\"@example.com", "postmaster", "Ann+d@example.com"] {
