@@ -86,10 +86,21 @@ pub struct DrainHandle {
     ended: watch::Receiver<()>,
 }
 
+/// What a `drain` command lets leave, in messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Let go by the command, at its rate when one was given: what was held, and retries that are
+    /// brought forward (10,000 at most; further ones leave when they are due).
+    pub covered_by_rate: usize,
+    /// Free to leave without the command, due already, and as fast as the hops take them: a rate
+    /// does not slow what nobody holds.
+    pub leaving_anyway: usize,
+}
+
 /// What the handle asks of the worker.
 pub(crate) enum Command {
-    /// See [`DrainHandle::drain_now`]; the answer is how many items it covers.
-    Release { domain: Option<String>, rate: Option<u32>, covered: oneshot::Sender<usize> },
+    /// See [`DrainHandle::release`].
+    Release { domain: Option<String>, rate: Option<u32>, answer: oneshot::Sender<Released> },
     /// Something outside the spool changed.
     Wake,
     /// No more deliveries; end when those under way are done.
@@ -134,13 +145,19 @@ impl Drain {
 impl DrainHandle {
     /// Lets the mail leave that is there now and would otherwise stay (mode `hold`) or wait for
     /// its turn (a limited `collect`), at `rate` messages per second when given. `None` is every
-    /// domain. Retry times are brought forward. Returns how many messages that is.
-    pub async fn drain_now(&self, domain: Option<String>, rate: Option<u32>) -> usize {
-        let (covered, answer) = oneshot::channel();
-        match self.commands.send(Command::Release { domain, rate, covered }).await {
-            Ok(()) => answer.await.unwrap_or(0),
-            Err(_) => 0,
+    /// domain. Retry times are brought forward, at the rate too.
+    pub async fn release(&self, domain: Option<String>, rate: Option<u32>) -> Released {
+        let (answer, released) = oneshot::channel();
+        match self.commands.send(Command::Release { domain, rate, answer }).await {
+            Ok(()) => released.await.unwrap_or_default(),
+            Err(_) => Released::default(),
         }
+    }
+
+    /// [`Self::release`]; returns how many messages are leaving in all.
+    pub async fn drain_now(&self, domain: Option<String>, rate: Option<u32>) -> usize {
+        let released = self.release(domain, rate).await;
+        released.covered_by_rate + released.leaving_anyway
     }
 
     /// Counters and states, for `status`.

@@ -28,7 +28,7 @@ mod stats;
 mod worker;
 
 pub use carries::Carries;
-pub use drain::{Drain, DrainHandle, DrainOptions};
+pub use drain::{Drain, DrainHandle, DrainOptions, Released};
 pub use limits::RELEASED_CLASS;
 pub use revive::revive;
 pub use route::{Route, RouteError, RouteTable};

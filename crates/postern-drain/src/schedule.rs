@@ -166,6 +166,32 @@ impl Rate {
     }
 }
 
+/// Points in time, at most so many a second, the first of them at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// `None` is no limit.
+    per_second: Option<u32>,
+    from_unix_ms: u64,
+    given: u64,
+}
+
+impl Pace {
+    pub(crate) fn new(per_second: Option<u32>, from_unix_ms: u64) -> Self {
+        Self { per_second, from_unix_ms, given: 0 }
+    }
+
+    /// The next point in time; none at a rate of zero.
+    pub(crate) fn next_unix_ms(&self) -> Option<u64> {
+        let wait = self.per_second.map_or(Some(0), |rate| (self.given * 1000).checked_div(u64::from(rate)));
+        wait.map(|wait| self.from_unix_ms.saturating_add(wait))
+    }
+
+    /// Somebody took it.
+    pub(crate) fn take(&mut self) {
+        self.given += 1;
+    }
+}
+
 /// How soon an item is looked at again whose sender did not wait for a probe.
 const PROBE_MS: u64 = 1000;
 

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::carries::{Carries, Known};
 use crate::delivery::Plan;
-use crate::drain::{Command, DrainOptions};
+use crate::drain::{Command, DrainOptions, Released};
 use crate::limits::{
     ASK_MAX, ASKED_AT_ONCE_MAX, DELIVERIES_MAX, DESTINATIONS_MAX, EXPIRE_BATCH_MAX, EXPIRE_PAUSE_MS, LANES_PER_MS,
     LEASE, LEASE_BATCH_MAX, LOOK_AGAIN, RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE, TENTATIVE_BATCH_MAX,
@@ -36,7 +36,7 @@ use crate::maildir::Maildirs;
 use crate::release::Releases;
 use crate::remote::{Remote, goodbye};
 use crate::route::{Route, RouteTable};
-use crate::schedule::{Gate, Rate, Retry, millis};
+use crate::schedule::{Gate, Pace, Rate, Retry, millis};
 use crate::stats::{Counters, DestinationState};
 
 /// Everything the drain's thread has.
@@ -154,8 +154,8 @@ impl Worker {
                     command = inbox.recv() => match command {
                         None | Some(Command::Stop) => return,
                         Some(Command::Wake) => self.ask.notify_one(),
-                        Some(Command::Release { domain, rate, covered }) => {
-                            let _ = covered.send(self.release(domain, rate).await);
+                        Some(Command::Release { domain, rate, answer }) => {
+                            let _ = answer.send(self.release(domain, rate).await);
                         }
                     },
                     result = changed.changed() => if result.is_err() { return },
@@ -375,35 +375,42 @@ impl Worker {
         lane.tentative.saturating_sub(ours).min(lane.ready)
     }
 
-    /// Puts a `drain` command in force; see [`crate::DrainHandle::drain_now`].
-    async fn release(self: &Rc<Self>, domain: Option<String>, rate: Option<u32>) -> usize {
+    /// Puts a `drain` command in force; see [`crate::DrainHandle::release`].
+    async fn release(self: &Rc<Self>, domain: Option<String>, rate: Option<u32>) -> Released {
         let newest = self.spool.new_id();
         let mut lanes = self.spool.lanes().await;
         lanes.retain(|lane| {
             let asked = domain.as_deref().is_none_or(|domain| domain == &*lane.lane.key);
             asked && lane.lane.class != Lane::DEAD_CLASS
         });
-        let mut retries = RELEASE_RETRIES_MAX;
-        for lane in lanes.iter().filter(|lane| lane.waiting > 0) {
-            self.bring_forward(&lane.lane, &mut retries).await;
-        }
-        let modes = self.modes.load();
+        let modes = self.modes.load_full();
         let free = |lane: &LaneStats| match mode_of(&lane.lane, &modes) {
             Mode::Through => true,
             Mode::Collect => self.options.collect_rate.is_none(),
             Mode::Hold => false,
         };
         let (free, bound): (Vec<_>, Vec<_>) = lanes.into_iter().partition(free);
+        // What is bound leaves at the rate of the release; of the rest, what is not due yet becomes
+        // due at that rate.
+        let (mut retries, mut at_once) = (RELEASE_RETRIES_MAX, Pace::new(None, now_unix_ms()));
+        let mut paced = Pace::new(rate, now_unix_ms());
+        for lane in bound.iter().filter(|lane| lane.waiting > 0) {
+            self.bring_forward(&lane.lane, &mut at_once, &mut retries).await;
+        }
+        for lane in free.iter().filter(|lane| lane.waiting > 0) {
+            self.bring_forward(&lane.lane, &mut paced, &mut retries).await;
+        }
         let rate = rate.map(|rate| Rate::new(rate, self.now_ms()));
-        let count = |lane: &LaneStats| lane.ready + lane.waiting;
-        let leaving: usize = free.iter().map(count).sum();
-        let bound = bound.into_iter().map(|lane| (lane.lane.clone(), count(&lane)));
-        leaving + self.releases.borrow_mut().add(domain, bound, rate, newest)
+        let brought: usize = free.iter().map(|lane| lane.waiting).sum();
+        let bound = bound.into_iter().map(|lane| (lane.lane.clone(), lane.ready + lane.waiting));
+        Released {
+            covered_by_rate: brought + self.releases.borrow_mut().add(domain, bound, rate, newest),
+            leaving_anyway: free.iter().map(|lane| lane.ready).sum(),
+        }
     }
 
-    /// Makes waiting items of a lane due now.
-    async fn bring_forward(self: &Rc<Self>, lane: &Lane, retries: &mut usize) {
-        let now = now_unix_ms();
+    /// Makes waiting items of a lane due at the pace, unless they are due before.
+    async fn bring_forward(self: &Rc<Self>, lane: &Lane, pace: &mut Pace, retries: &mut usize) {
         let mut after = None;
         loop {
             let page = self.spool.list(Some(lane.key.to_string()), after, 500).await;
@@ -411,14 +418,16 @@ impl Worker {
             after = Some(last.id);
             let mut asked = JoinSet::new();
             for item in page {
-                let waits = item.due_unix_ms > now && !item.held && !item.leased && !item.tentative;
+                let Some(due) = pace.next_unix_ms() else { return };
+                let waits = item.due_unix_ms > due && !item.held && !item.leased && !item.tentative;
                 if waits && item.lane == *lane {
                     if *retries == 0 {
                         return;
                     }
                     *retries -= 1;
+                    pace.take();
                     let worker = self.clone();
-                    asked.spawn_local(async move { worker.spool.retry(item.id, now).await });
+                    asked.spawn_local(async move { worker.spool.retry(item.id, due).await });
                 }
             }
             while asked.join_next().await.is_some() {}

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use postern_drain::{Carries, DestinationState, DrainOptions, RELEASED_CLASS, Route, revive};
+use postern_drain::{Carries, DestinationState, DrainOptions, RELEASED_CLASS, Released, Route, revive};
 use postern_net::client::ClientAddress;
 use postern_proto::envelope::{Notify, Via};
 use postern_proto::mode::Mode;
@@ -88,6 +88,24 @@ async fn a_drained_message_that_is_deferred_is_tried_again_though_its_domain_is_
     site.until("released", |lanes| in_lane(lanes, "example.com", RELEASED_CLASS) == 1).await;
     assert_eq!(site.drain.drain_now(None, None).await, 1, "a drain brings its retry forward");
     hop.until_got(1).await;
+    site.until_empty().await;
+}
+
+#[tokio::test]
+async fn the_rate_of_a_drain_spreads_the_retries_of_what_nobody_holds() {
+    let hop = Hop::start(lmtp()).await;
+    hop.set_busy(6);
+    let slow = Duration::from_secs(3600);
+    let site = Site::with(Mode::Collect, &hop.lmtp(), DrainOptions { retry_first: slow, retry_max: slow, ..quick() });
+    for _ in 0..6 {
+        site.collect(&mail(ANN)).await;
+    }
+    site.until("deferred", |lanes| lanes.iter().map(|lane| lane.waiting).sum::<usize>() == 6).await;
+    let before = now_unix_ms();
+    assert_eq!(site.drain.release(None, Some(0)).await, Released { covered_by_rate: 6, leaving_anyway: 0 });
+    assert_eq!(site.drain.release(None, Some(20)).await, Released { covered_by_rate: 6, leaving_anyway: 0 });
+    hop.until_got(6).await;
+    assert!(now_unix_ms() - before >= 250, "six at twenty a second");
     site.until_empty().await;
 }
 

@@ -32,6 +32,21 @@ fn the_last_attempt_is_made_when_the_message_expires() {
 }
 
 #[test]
+fn a_pace_is_kept_and_a_pace_of_nothing_never_comes() {
+    let times = |rate| {
+        let mut pace = Pace::new(rate, 7);
+        [(); 4].map(|()| {
+            let next = pace.next_unix_ms();
+            pace.take();
+            next
+        })
+    };
+    assert_eq!(times(Some(3)), [Some(7), Some(340), Some(673), Some(1007)]);
+    assert_eq!(times(None), [Some(7); 4]);
+    assert_eq!(times(Some(0)), [None; 4]);
+}
+
+#[test]
 fn a_closed_destination_is_probed_by_one_and_opened_by_its_success() {
     let mut gate = Gate::new(&DrainOptions { concurrency_max: 3, ..options() });
     assert!(gate.try_start_at(0) && gate.try_start_at(0) && gate.try_start_at(0) && !gate.try_start_at(0));
