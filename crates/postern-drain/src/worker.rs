@@ -28,9 +28,9 @@ use crate::carries::{Carries, Known};
 use crate::delivery::Plan;
 use crate::drain::{Command, DrainOptions, Released};
 use crate::limits::{
-    ASK_MAX, ASKED_AT_ONCE_MAX, DELIVERIES_MAX, DESTINATIONS_MAX, EXPIRE_BATCH_MAX, EXPIRE_PAUSE_MS, LANES_PER_MS,
-    LEASE, LEASE_BATCH_MAX, LOOK_AGAIN, RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE, TENTATIVE_BATCH_MAX,
-    UNREADABLE_WAIT_MS,
+    ASK_MAX, ASKED_AT_ONCE_MAX, COMMIT_WAIT_MS, DELIVERIES_MAX, DESTINATIONS_MAX, EXPIRE_BATCH_MAX, EXPIRE_PAUSE_MS,
+    LANES_PER_MS, LEASE, LEASE_BATCH_MAX, LOOK_AGAIN, RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE,
+    TENTATIVE_BATCH_MAX, UNREADABLE_WAIT_MS,
 };
 use crate::maildir::Maildirs;
 use crate::release::Releases;
@@ -212,11 +212,14 @@ impl Worker {
             next.within_ms(due.saturating_sub(now_unix_ms()));
         }
         let route = table.route_of_lane(&lane.lane.key);
-        if lane.ready == 0 || *route == Route::None {
+        if lane.ready == 0 {
             return 0;
         }
-        let mode = mode_of(&lane.lane, modes);
         let senders = self.waiting_senders(lane);
+        if *route == Route::None {
+            return self.answer_waiting(lane, senders, COMMIT_WAIT_MS).await;
+        }
+        let mode = mode_of(&lane.lane, modes);
         let now = self.now_ms();
         if let Some(wait) = self.with_gate(route, |gate| gate.keeps_waiting_at(now)) {
             next.within_ms(wait);
@@ -284,7 +287,7 @@ impl Worker {
         }
     }
 
-    /// The destination backs off: senders must not wait for it. Their items are postponed, upon
+    /// The destination backs off, or there is none: senders must not wait for it. Their items are postponed, upon
     /// which the door commits them and answers at the receipt.
     async fn answer_waiting(&self, lane: &mut LaneStats, senders: usize, wait_ms: u64) -> usize {
         let n = senders.min(TENTATIVE_BATCH_MAX);

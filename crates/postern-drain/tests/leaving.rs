@@ -110,6 +110,19 @@ async fn the_rate_of_a_drain_spreads_the_retries_of_what_nobody_holds() {
 }
 
 #[tokio::test]
+async fn a_sender_does_not_wait_for_a_domain_without_a_route() {
+    let site = Site::new(Mode::Through, "none");
+    let id = site.append(&mail(ANN), When::Tentative);
+    assert!(matches!(site.event(id).await, EventKind::Fate(Fate::Unsettled)));
+    site.commit(id);
+    assert!(matches!(site.event(id).await, EventKind::Committed(_)));
+    let mail_dir = site.mail_dir();
+    site.set_routes(|table| table.default = Route::Maildir(mail_dir));
+    site.until_empty().await;
+    assert_eq!(site.letters("ann@example.com").len(), 1);
+}
+
+#[tokio::test]
 async fn a_route_of_none_keeps_everything_until_there_is_another() {
     let site = Site::new(Mode::Collect, "none");
     site.collect(&mail(ANN)).await;
