@@ -176,8 +176,14 @@ impl FaultyDisk {
 
     fn perform(&mut self, kind: DiskOpKind) -> Result<Done, DiskError> {
         match kind {
-            DiskOpKind::WriteLog { segment, offset, data } => {
-                self.write(Name::Segment(segment), offset as usize, &data)?;
+            DiskOpKind::WriteLog { segment, offset, mut data } => {
+                // As the real disk does it: with zeros up to the end of the page.
+                let (bytes, end) = (data.len(), offset as usize + data.len());
+                let len = self.inode(Name::Segment(segment))?.cached.len();
+                data.resize(bytes + end.next_multiple_of(PAGE).min(len).saturating_sub(end), 0);
+                let written = self.write(Name::Segment(segment), offset as usize, &data);
+                data.truncate(bytes);
+                written?;
                 return Ok(Done::Buffer(data));
             }
             DiskOpKind::SyncLog { segment } => self.sync(Name::Segment(segment))?,
@@ -329,5 +335,6 @@ impl RecoverySource for FaultyDisk {
     }
 }
 
+const PAGE: usize = 4096;
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
