@@ -70,10 +70,12 @@ impl CalloutCache {
         found.map_or(Memory::Nothing, |(exists, at)| weigh(exists, now_unix_ms.saturating_sub(at)))
     }
 
-    /// Remembers. Without a sync: losing it costs a callout.
+    /// Remembers; blocks on the disk, so not on a door's thread. A recipient that exists is synced,
+    /// because it is what mail goes on with after a crash while the next hop is away; losing an
+    /// absence costs a callout.
     fn remember(&self, address: &str, exists: bool, now_unix_ms: u64) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
-        transaction.set_durability(Durability::None)?;
+        transaction.set_durability(if exists { Durability::Immediate } else { Durability::None })?;
         {
             let mut table = transaction.open_table(RECIPIENTS)?;
             table.insert(address, (exists, now_unix_ms))?;
@@ -86,8 +88,14 @@ impl CalloutCache {
     }
 }
 
-/// Drops the older half, once in 50,000 entries.
+/// Drops absences first: a dictionary attack makes many of them, and must not drive out the
+/// recipients that exist. Where that is not enough, the older half goes.
 fn make_room(table: &mut redb::Table<'_, &str, (bool, u64)>) -> Result<(), redb::Error> {
+    let before = table.len()?;
+    table.retain(|_, (exists, _)| exists)?;
+    if table.len()? <= before * 3 / 4 {
+        return Ok(());
+    }
     let mut ages: Vec<u64> = Vec::new();
     for entry in table.iter()? {
         ages.push(entry?.1.value().1);
@@ -151,17 +159,20 @@ impl CalloutDesk {
         let question = slot.ask();
         let (office, address, slot) = (Rc::clone(&self.office), address.clone(), Rc::clone(slot));
         tokio::task::spawn_local(async move {
-            let verdict = callout::check(&office.connector, &target.target, target.protocol, &address, None).await;
+            let verdict =
+                callout::check(&office.connector, &target.target, target.protocol, target.proxy, &address).await;
             drop(place);
             let exists = match &verdict {
                 CalloutVerdict::Exists => Some(true),
                 CalloutVerdict::Unknown(_) => Some(false),
                 CalloutVerdict::Unsure(_) => None,
             };
-            if let (Some(exists), Some(cache)) = (exists, &office.cache)
-                && let Err(error) = cache.remember(&name, exists, now_unix_ms)
-            {
-                tracing::warn!(%error, "what a callout found could not be remembered");
+            if let (Some(exists), Some(cache)) = (exists, office.cache.clone()) {
+                tokio::task::spawn_blocking(move || {
+                    if let Err(error) = cache.remember(&name, exists, now_unix_ms) {
+                        tracing::warn!(%error, "what a callout found could not be remembered");
+                    }
+                });
             }
             slot.deliver(
                 question,

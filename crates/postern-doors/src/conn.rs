@@ -143,13 +143,19 @@ impl Conn {
     }
 
     /// The door stops. Between transactions the client is told so; a message that waits for its
-    /// outcome is committed now, so that its client gets an answer in time.
-    pub fn handle_shutdown(&mut self, now: Instant, out: &mut Vec<u8>, world: &mut impl Surroundings) -> Need {
-        if self.session.handle_shutdown(out) {
-            return Need::Close;
+    /// outcome is committed now, so that its client gets an answer in time. `None`: the connection
+    /// goes on with what it needed; ask again.
+    pub fn handle_shutdown(&mut self, now: Instant, out: &mut Vec<u8>, world: &mut impl Surroundings) -> Option<Need> {
+        if self.session.is_closed() {
+            return None;
         }
-        let then = self.session.hurry(now);
-        self.after_interruption(now, then, out, world)
+        if self.session.handle_shutdown(out) {
+            return Some(Need::Close);
+        }
+        match self.session.hurry(now) {
+            Then::Read => None,
+            then => Some(self.after_interruption(now, then, out, world)),
+        }
     }
 
     /// The client is gone: what is not promised is dropped.

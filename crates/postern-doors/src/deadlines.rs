@@ -54,9 +54,9 @@ impl Slot {
         self.fired.get()
     }
 
-    /// Whether the door is to be closed; told once.
-    pub(crate) fn take_stopping(&self) -> bool {
-        self.stopping.replace(false)
+    /// Whether the door is to be closed.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
     }
 
     /// A new question is open, and any before it is not: its number goes with it. Whoever gives

@@ -172,6 +172,7 @@ async fn run(
             loop {
                 ticks.tick().await;
                 core.slots.fire(core.now());
+                core.flush_if_old();
             }
         }
     });
@@ -210,6 +211,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescr
                 in_a_row += 1;
                 if in_a_row >= limits::ACCEPTS_BEFORE_YIELD {
                     in_a_row = 0;
+                    core.flush_if_old();
                     tokio::task::yield_now().await;
                 }
             }
@@ -221,6 +223,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescr
                 };
                 if turned_away {
                     count(&stats.turned_away);
+                    core.flush_if_old();
                 } else if !is_of_one_connection(&error) {
                     tracing::warn!(%error, "no connection can be accepted at the moment");
                     tokio::time::sleep(limits::ACCEPT_PAUSE).await;

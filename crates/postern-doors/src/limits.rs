@@ -24,9 +24,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// each), so that one endless pipeliner is one of many and not the only one.
 pub const STEPS_BEFORE_YIELD: u32 = 4;
 
-/// Replies gathered before they are written, so that a client that pipelines without reading
-/// cannot make us hold more than this (and one batch).
-pub const REPLY_BYTES_MAX: usize = 16 * 1024;
+/// Reads of input that nobody wants any more, before a socket is closed: what is on its way in a
+/// connection's buffers, and not what an enemy may go on sending.
+pub const CLOSING_READS_MAX: u32 = 8;
 
 /// Connections taken from the kernel's queue in a row before the sessions get their turn.
 pub const ACCEPTS_BEFORE_YIELD: u32 = 16;

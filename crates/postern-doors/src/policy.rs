@@ -18,6 +18,8 @@ pub struct Policy {
     pub domains: HashMap<String, Recipients>,
     /// Between name and detail in `ann+lists@`; `None`: there are no details.
     pub detail: Option<char>,
+    /// The relay listener may send to domains that are not ours: there is a next hop for them.
+    pub relay_anywhere: bool,
     /// Extensions that every route carries; `starttls` and `dsn` are the door's own matter.
     pub offers: Offers,
 }
@@ -31,6 +33,8 @@ pub enum Recipients {
     Names(Arc<HashSet<Box<str>>>),
     /// Those whom the next hop knows.
     Callout(CalloutTarget),
+    /// Nobody knows at the moment, the source of the names cannot be read: 450 for all.
+    Unsure,
 }
 
 /// Where to ask about recipients.
@@ -40,6 +44,8 @@ pub struct CalloutTarget {
     pub target: Target,
     /// SMTP or LMTP.
     pub protocol: Protocol,
+    /// It expects a PROXY header.
+    pub proxy: bool,
 }
 
 /// What the policy says of a recipient.
@@ -60,6 +66,12 @@ impl Recipients {
 }
 
 impl Policy {
+    /// Whether the relay listener may take mail for `domain`. Its names are not looked up: the
+    /// local MTA has its own queue for what is refused later.
+    pub fn relays_to(&self, domain: &str) -> bool {
+        self.relay_anywhere || domain.is_empty() || self.domains.contains_key(domain)
+    }
+
     /// Looks `address` up. `postmaster` exists in every domain of ours, and without one
     /// (RFC 5321 section 4.5.1).
     pub fn lookup(&self, address: &Address, modes: &Modes) -> Lookup {
@@ -75,6 +87,7 @@ impl Policy {
         }
         match recipients {
             Recipients::Any => Lookup::Known(RecipientVerdict::Accept(mode)),
+            Recipients::Unsure => Lookup::Known(RecipientVerdict::Unsure),
             Recipients::Names(names) => {
                 let exact = names.contains(&*address.local.to_lowercase());
                 let known = exact || names.contains(&*address.local_without_detail(self.detail).to_lowercase());

@@ -151,6 +151,12 @@ impl Core {
         self.port().expect(arriving);
     }
 
+    /// Hands over what has waited for a millisecond. The hook of the parking thread does it when
+    /// there is nothing else to do; a thread that one client keeps busy never parks.
+    pub(crate) fn flush_if_old(&self) {
+        self.port().flush_if_old();
+    }
+
     fn port(&self) -> MutexGuard<'_, Port> {
         self.port.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,7 +179,8 @@ impl Surroundings for World<'_> {
         let shared = &self.core.shared;
         if shared.session.via == Via::Relay {
             // The local MTA's own queue stands behind it: its mail is answered at the receipt.
-            return Some(RecipientVerdict::Accept(Mode::Collect));
+            let relays = shared.policy.load().relays_to(&address.domain);
+            return Some(if relays { RecipientVerdict::Accept(Mode::Collect) } else { RecipientVerdict::NotOurs });
         }
         let modes = shared.modes.load();
         match shared.policy.load().lookup(address, &modes) {

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use postern_proto::limits::REPLY_BYTES_MAX;
 use postern_proto::session::Session;
 use postern_proto::time::Instant;
 use tokio::net::TcpStream;
@@ -46,8 +47,10 @@ impl Shell {
     pub(crate) fn new(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Self {
         let address = peer.ip().to_canonical();
         let among = |nets: &[ipnet::IpNet]| nets.iter().any(|net| net.contains(&address));
-        let options = core.session_options(among(&core.shared.xclient_from));
-        let session = Session::new(options, peer, local, among(&core.shared.proxy_from), core.now());
+        // Who begins with a PROXY header speaks for others; XCLIENT is for the peer itself only.
+        let proxied = among(&core.shared.proxy_from);
+        let options = core.session_options(!proxied && among(&core.shared.xclient_from));
+        let session = Session::new(options, peer, local, proxied, core.now());
         let (index, slot) = core.slots.insert();
         count(&core.shared.stats.open);
         Self {
@@ -69,12 +72,14 @@ impl Shell {
         self.handle_interruptions(out);
         let mut steps = 0;
         loop {
+            self.heed_stop(out);
             if ready!(self.poll_send(context, out)).is_err() {
                 return Poll::Ready(());
             }
             match self.need {
                 Need::Close => {
-                    self.wire.close();
+                    let core = Rc::clone(&self.core);
+                    self.wire.close(context, &mut core.input.borrow_mut());
                     return Poll::Ready(());
                 }
                 Need::Answer => match self.slot.take_letter() {
@@ -83,7 +88,10 @@ impl Shell {
                 },
                 Need::StartTls => ready!(self.poll_handshake(context)),
                 Need::Input if steps == limits::STEPS_BEFORE_YIELD => {
-                    context.waker().wake_by_ref();
+                    // Behind the others that are ready, and behind the sockets: a plain wake would
+                    // come round again before anybody looks at them.
+                    let mut yielding = std::pin::pin!(tokio::task::yield_now());
+                    let _pending = yielding.as_mut().poll(context);
                     return Poll::Pending;
                 }
                 Need::Input => {
@@ -94,7 +102,17 @@ impl Shell {
         }
     }
 
-    /// Deadline and shutdown.
+    /// The door stops: as soon as nothing is under way the client is told so.
+    fn heed_stop(&mut self, out: &mut Vec<u8>) {
+        if self.slot.is_stopping() {
+            let world = &mut World { core: &self.core, slot: &self.slot };
+            if let Some(need) = self.conn.handle_shutdown(self.core.now(), out, world) {
+                self.need = need;
+            }
+        }
+    }
+
+    /// The greeting, and the deadline.
     fn handle_interruptions(&mut self, out: &mut Vec<u8>) {
         let now = self.core.now();
         if !self.greeted {
@@ -115,9 +133,6 @@ impl Shell {
                     self.slot.ask();
                 }
             }
-        }
-        if self.slot.take_stopping() {
-            self.need = self.conn.handle_shutdown(now, out, world);
         }
     }
 
@@ -161,7 +176,8 @@ impl Shell {
     /// Writes `out`; what the socket does not take is kept, and goes first next time.
     fn poll_send(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<std::io::Result<()>> {
         if self.unsent.is_empty() {
-            if out.is_empty() {
+            if out.is_empty() && !self.wire.owes() {
+                self.stalled = None;
                 return Poll::Ready(Ok(()));
             }
             std::mem::swap(&mut self.unsent, out);
@@ -249,12 +265,13 @@ impl Future for Shell {
         let result = shell.pump(context, &mut out);
         out.clear();
         // One that was grown by a greedy client is not kept for ever.
-        if out.capacity() <= limits::REPLY_BYTES_MAX * 4 {
+        if out.capacity() <= REPLY_BYTES_MAX * 4 {
             core.output.replace(out);
         }
         if result.is_pending() {
             shell.slot.set_deadline(shell.next_deadline());
         }
+        core.flush_if_old();
         result
     }
 }

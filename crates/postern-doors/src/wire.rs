@@ -13,6 +13,8 @@ use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::limits;
+
 /// One connection's octets.
 pub(crate) struct Wire {
     stream: TcpStream,
@@ -65,6 +67,11 @@ impl Wire {
                 }
             }
         }
+    }
+
+    /// Whether TLS holds octets that the socket has not taken.
+    pub(crate) fn owes(&self) -> bool {
+        self.tls.as_deref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Writes out what TLS still holds.
@@ -121,12 +128,20 @@ impl Wire {
         }
     }
 
-    /// Says goodbye in TLS, if it can be said at once.
-    pub(crate) fn close(&mut self) {
+    /// Says that nothing more will come, if it can be said at once: goodbye in TLS, then FIN. Input
+    /// that is there already is read away, because closing a socket with unread input resets the
+    /// connection, and the client may lose our last reply. The client may be gone: nobody waits.
+    pub(crate) fn close(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) {
         if let Some(tls) = self.tls.as_deref_mut() {
             tls.send_close_notify();
-            // The client may be gone; nobody waits for it.
             let _gone = self.try_flush();
+        }
+        let _gone = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+        for _ in 0..limits::CLOSING_READS_MAX {
+            match poll_socket(&mut self.stream, context, buffer) {
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                _ => break,
+            }
         }
     }
 }

@@ -128,3 +128,49 @@ fn a_full_door_turns_away_without_waiting_and_takes_again_when_there_is_room() {
     }
     panic!("a place that became free was not given again");
 }
+
+#[test]
+fn a_client_that_pipelines_without_end_does_not_keep_a_friend_from_the_receipt() {
+    let door = Door::start(Mode::Collect);
+    let mut friend = door.connect();
+    friend.expect("220 ");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let addr = door.addr();
+    let flood = std::thread::spawn({
+        let stop = stop.clone();
+        move || pipeline_without_end(addr, &stop)
+    });
+    let mut slowest = Duration::ZERO;
+    for _ in 0..20 {
+        let began = std::time::Instant::now();
+        assert!(friend.send_message(BODY).starts_with("250 2.0.0 Queued"));
+        slowest = slowest.max(began.elapsed());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let said = flood.join().unwrap();
+    assert!(said > 1_000, "the flood was none: {said} commands");
+    // Before the busy thread handed its requests over, the reply came when the flood ended: never,
+    // here. The bound is no measurement.
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+}
+
+/// Names one recipient for ever, and comes again whenever it is thrown out: there always is a
+/// command to be read. Returns how many were said.
+fn pipeline_without_end(addr: std::net::SocketAddr, stop: &std::sync::atomic::AtomicBool) -> usize {
+    use std::io::{Read, Write};
+    let mut said = 0;
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let Ok(mut stream) = std::net::TcpStream::connect(addr) else { continue };
+        let mut reader = stream.try_clone().unwrap();
+        let reading = std::thread::spawn(move || while matches!(reader.read(&mut [0; 65536]), Ok(n) if n > 0) {});
+        let hello = b"EHLO flood.example\r\nMAIL FROM:<>\r\n";
+        let mut alive = stream.write_all(hello).is_ok();
+        while alive && !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            alive = stream.write_all(&b"RCPT TO:<ann@example.com>\r\n".repeat(200)).is_ok();
+            said += 200;
+        }
+        drop(stream.shutdown(std::net::Shutdown::Both));
+        drop(reading.join());
+    }
+    said
+}

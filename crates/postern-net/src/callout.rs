@@ -2,6 +2,8 @@
 //!
 //! Owns the verdict; caching it, and what to answer meanwhile, is the door's.
 
+use std::time::Duration;
+
 use postern_proto::address::Address;
 use postern_proto::client::RecipientResult;
 use postern_proto::envelope::{Notify, Recipient};
@@ -21,23 +23,25 @@ pub enum CalloutVerdict {
     Unsure(String),
 }
 
-/// Asks once, on a connection of its own. `sender` `None` is `<>`, which every server must take
-/// (RFC 5321 section 6.1) and which cannot cause a bounce.
+/// Asks once, on a connection of its own, as `<>`, which every server must take (RFC 5321 section
+/// 6.1) and which cannot cause a bounce. With `proxy` the connection begins with a PROXY header
+/// that says LOCAL.
 ///
 /// The caller bounds the whole with a timeout; dropping the future closes the connection.
 pub async fn check(
     connector: &Connector,
     target: &Target,
     protocol: Protocol,
+    proxy: bool,
     address: &Address,
-    sender: Option<&Address>,
 ) -> CalloutVerdict {
-    let mut connection = match connector.connect(target, protocol, ClientAddress::None, None).await {
+    let client_address = if proxy { ClientAddress::ProxyV2 } else { ClientAddress::None };
+    let mut connection = match connector.connect(target, protocol, client_address, None).await {
         Ok(connection) => connection,
         Err(failure) => return CalloutVerdict::Unsure(failure.to_string()),
     };
     let recipient = Recipient { address: address.clone(), original: None, notify: Notify::default() };
-    let verdict = match connection.probe(sender, &[recipient]).await {
+    let verdict = match connection.probe(None, &[recipient]).await {
         Ok(results) => verdict(results.into_iter().next()),
         // It answered RCPT and hung up on RSET: the answer stands.
         Err(error) => match error.decided.into_iter().next().flatten() {
@@ -45,9 +49,13 @@ pub async fn check(
             None => CalloutVerdict::Unsure(error.failure.to_string()),
         },
     };
-    connection.quit().await;
+    // Whoever waits for the verdict need not wait for a goodbye.
+    tokio::spawn(tokio::time::timeout(GOODBYE_MAX, connection.quit()));
     verdict
 }
+
+/// For the reply to QUIT.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
 
 fn verdict(result: Option<RecipientResult>) -> CalloutVerdict {
     match result {

@@ -106,7 +106,9 @@ pub fn is_domain_or_literal(text: &str) -> bool {
                 && label.len() <= 63
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || !c.is_ascii())
+                && label
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_' || !c.is_ascii() && !c.is_control())
         })
 }
 
@@ -120,7 +122,9 @@ fn skip_source_route(text: &str) -> Result<&str, AddressError> {
 
 fn dot_string(text: &str) -> Result<(String, &str), AddressError> {
     let (local, domain) = text.rsplit_once('@').ok_or(AddressError::Syntax)?;
-    let sound = local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext));
+    // Dots in front, behind or in a row are no Dot-string, and yet mailboxes of large providers
+    // have them; on the wire they are quoted.
+    let sound = !local.is_empty() && local.chars().all(|c| c == '.' || is_atext(c));
     if sound { Ok((local.to_owned(), domain)) } else { Err(AddressError::Syntax) }
 }
 

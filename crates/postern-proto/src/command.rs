@@ -154,13 +154,17 @@ fn no_arguments<'a>(rest: &[u8], command: Command<'a>) -> Result<Command<'a>, Co
 /// mail because the name does not verify).
 fn greeting_name(rest: &[u8]) -> Result<&str, CommandError> {
     let name = core::str::from_utf8(rest).map_err(|_| CommandError::Arguments)?;
+    if is_greeting_name(name) { Ok(name) } else { Err(CommandError::Arguments) }
+}
+
+pub(crate) fn is_greeting_name(name: &str) -> bool {
     let plain = !name.is_empty()
         && name.len() <= crate::limits::DOMAIN_BYTES_MAX
         && name
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'(' | b')' | b'<' | b'>' | b';' | b'\\' | b'"'));
     let international = !name.is_ascii() && is_domain_or_literal(name);
-    if plain || international { Ok(name) } else { Err(CommandError::Arguments) }
+    plain || international
 }
 
 fn bdat<'a>(rest: &[u8]) -> Result<Command<'a>, CommandError> {

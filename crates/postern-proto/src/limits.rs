@@ -5,12 +5,13 @@
 
 use crate::time::Duration;
 
-/// Local part, RFC 5321 section 4.5.3.1.1. Longer: 501 5.1.3.
-pub const LOCAL_PART_BYTES_MAX: usize = 64;
+/// Local part. RFC 5321 section 4.5.3.1.1 says 64 and asks servers to take more where they can:
+/// VERP, BATV and nested SRS exceed it every day. Longer: 501 5.1.3.
+pub const LOCAL_PART_BYTES_MAX: usize = 255;
 /// Domain, RFC 5321 section 4.5.3.1.2. Longer: 501 5.1.3.
 pub const DOMAIN_BYTES_MAX: usize = 255;
-/// Path with its brackets, RFC 5321 section 4.5.3.1.3. Longer: 501 5.1.3.
-pub const PATH_BYTES_MAX: usize = 256;
+/// Path with its brackets: both parts at their longest. Longer: 501 5.1.3.
+pub const PATH_BYTES_MAX: usize = 514;
 
 /// A command line with its CRLF. RFC 5321 section 4.5.3.1.4 asks for 512, the extensions we offer
 /// add at most 1,060 (DSN 500 + 500, SIZE 26, SMTPUTF8 10, BODY 17). Longer: 500 5.5.6, the line
@@ -47,6 +48,14 @@ pub const REFUSED_RECIPIENTS_MAX: u32 = 100;
 /// Commands that move nothing (NOOP, RSET, VRFY, HELP, EHLO) between messages before 421 4.7.0.
 pub const IDLE_COMMANDS_MAX: u32 = 100;
 
+/// Requests in one session that are taken and move nothing on, between two messages: a recipient
+/// named twice, one too many, one for a transaction of its own, a message announced too big, an
+/// empty chunk. Ten times the recipients of a list, and then 421 4.7.0.
+pub const FUTILE_MAX: u32 = 1_000;
+/// Replies gathered before the session wants them written: a client that pipelines and never reads
+/// cannot make us hold more, and a step of the session is bounded by it (about 400 commands).
+pub const REPLY_BYTES_MAX: usize = 16 * 1024;
+
 /// From the last complete command to the next complete one (RFC 5321 section 4.5.3.2.7: five
 /// minutes). The whole request counts, so that a byte a minute buys nothing. Then 421 4.4.2.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
@@ -56,7 +65,8 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(180);
 /// The minimum rate of a message: each octet buys 1/500 s. 500 octets/s is Postfix's figure under
 /// stress and slower than any modem that still sends mail.
 pub const BODY_BYTES_PER_SECOND_MIN: u64 = 500;
-/// A session ends between transactions after this long, so that descriptors come back: 421 4.4.2.
+/// A session ends after this long, so that descriptors come back: 421 4.4.2. Not while an answer
+/// is owed.
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 /// How long `through` waits for the outcome before it commits and answers at the receipt; well
 /// under the ten minutes that RFC 5321 section 4.5.3.2.6 gives us, so that no sender gives up.

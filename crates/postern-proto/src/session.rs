@@ -54,6 +54,8 @@ pub struct Session {
     errors: u32,
     refused_recipients: u32,
     idle_commands: u32,
+    /// Requests that moved nothing on since the last message.
+    futile: u32,
     timer: Timer,
 }
 
@@ -239,6 +241,7 @@ impl Session {
             errors: 0,
             refused_recipients: 0,
             idle_commands: 0,
+            futile: 0,
             timer,
         }
     }
@@ -287,11 +290,16 @@ impl Session {
         self.state == State::Closed
     }
 
-    /// Reads input. Replies are appended to `out`; see [`Step`].
+    /// Reads input. Replies are appended to `out`; see [`Step`]. At
+    /// [`limits::REPLY_BYTES_MAX`] octets of them the session waits until they are written and
+    /// `out` is empty.
     pub fn handle_bytes(&mut self, now: Instant, input: &[u8], out: &mut Vec<u8>) -> Step {
         let mut consumed = 0;
         loop {
             let rest = &input[consumed..];
+            if out.len() >= limits::REPLY_BYTES_MAX && self.state == State::ExpectCommand {
+                return Step { consumed, then: Then::Read };
+            }
             let (used, then) = match self.state {
                 State::ExpectCommand => self.read_command(now, rest, out),
                 State::ExpectData => self.read_data(now, rest, out),
@@ -336,7 +344,7 @@ impl Session {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn next_timeout(&self) -> Instant {
-        self.timer.next(self.transaction.is_none() && self.state == State::ExpectCommand)
+        self.timer.next(!self.awaits_answer())
     }
 
     /// Time has passed. Does nothing before [`Self::next_timeout`].
@@ -436,6 +444,7 @@ impl Session {
     fn end_transaction(&mut self, now: Instant) {
         self.transaction = None;
         self.idle_commands = 0;
+        self.futile = 0;
         self.state = State::ExpectCommand;
         self.timer.command(now);
     }
@@ -581,8 +590,16 @@ impl Session {
         self.close_if(self.errors > limits::ERRORS_MAX, out)
     }
 
+    /// A request that was taken and moves nothing on.
+    fn futile(&mut self, reply: &Reply, out: &mut Vec<u8>) -> Option<Then> {
+        self.futile += 1;
+        reply.write_to(out);
+        self.close_if(self.futile > limits::FUTILE_MAX, out)
+    }
+
     fn close_after_too_many_errors(&mut self, out: &mut Vec<u8>) -> Then {
-        self.close_if(self.refused_recipients > limits::REFUSED_RECIPIENTS_MAX, out).unwrap_or(Then::Read)
+        let too_many = self.refused_recipients > limits::REFUSED_RECIPIENTS_MAX || self.futile > limits::FUTILE_MAX;
+        self.close_if(too_many, out).unwrap_or(Then::Read)
     }
 
     fn close_if(&mut self, too_many: bool, out: &mut Vec<u8>) -> Option<Then> {

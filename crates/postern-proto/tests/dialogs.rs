@@ -155,7 +155,9 @@ impl Wire for Pure {
     fn send(&mut self, packet: &[u8]) {
         let mut rest = packet;
         while !self.closed {
-            let Step { consumed, then } = self.session.handle_bytes(self.now, rest, &mut self.out);
+            let mut out = Vec::new();
+            let Step { consumed, then } = self.session.handle_bytes(self.now, rest, &mut out);
+            self.out.append(&mut out);
             rest = &rest[consumed..];
             let done = rest.is_empty() && matches!(then, Then::Read);
             self.follow(then);

@@ -287,7 +287,9 @@ impl Server {
     fn feed(&mut self, packet: &[u8]) {
         let mut rest = packet;
         while !self.closed {
-            let Step { consumed, then } = self.session.handle_bytes(Instant(0), rest, &mut self.out);
+            let mut out = Vec::new();
+            let Step { consumed, then } = self.session.handle_bytes(Instant(0), rest, &mut out);
+            self.out.append(&mut out);
             rest = &rest[consumed..];
             if rest.is_empty() && matches!(then, Then::Read) {
                 return;

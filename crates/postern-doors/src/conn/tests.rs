@@ -129,7 +129,7 @@ fn an_unsettled_fate_and_a_shutdown_ask_for_the_receipt() {
         let mut test = Test::new(Mode::Through);
         test.say(&format!("{ENVELOPE}DATA\r\nx\r\n.\r\n"));
         if shutdown {
-            assert_eq!(test.conn.handle_shutdown(test.now, &mut test.out, &mut test.world), Need::Answer);
+            assert_eq!(test.conn.handle_shutdown(test.now, &mut test.out, &mut test.world), Some(Need::Answer));
         } else {
             assert_eq!(test.hear(EventKind::Fate(Fate::Unsettled)), "");
         }
@@ -194,6 +194,6 @@ fn a_shutdown_between_messages_says_goodbye_at_once() {
     let mut test = Test::new(Mode::Collect);
     test.say("EHLO c.example\r\n");
     test.out.clear();
-    assert_eq!(test.conn.handle_shutdown(test.now, &mut test.out, &mut test.world), Need::Close);
+    assert_eq!(test.conn.handle_shutdown(test.now, &mut test.out, &mut test.world), Some(Need::Close));
     assert!(test.last_reply().starts_with("421 4.3.2"));
 }

@@ -6,9 +6,10 @@ use postern_proto::mode::Mode;
 fn policy() -> Policy {
     let domains = [
         ("any.example".to_owned(), Recipients::Any),
+        ("blind.example".to_owned(), Recipients::Unsure),
         ("few.example".to_owned(), Recipients::names(["Ann", "bob@few.example", "lists+all"])),
     ];
-    Policy { domains: domains.into(), detail: Some('+'), offers: Offers::default() }
+    Policy { domains: domains.into(), detail: Some('+'), ..Policy::default() }
 }
 
 #[track_caller]
@@ -35,6 +36,7 @@ fn names_are_found_with_and_without_detail_and_in_any_case() {
     check("lists+all@few.example", yes.clone());
     check("lists@few.example", no.clone());
     check("carl@few.example", no);
+    check("ann@blind.example", RecipientVerdict::Unsure);
     check("postmaster@few.example", yes.clone());
     check("postmaster", yes);
     check("ann@other.example", RecipientVerdict::NotOurs);

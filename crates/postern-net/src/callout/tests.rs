@@ -6,7 +6,7 @@ use crate::hop;
 async fn check_verdict(script: &'static str, expected: impl Fn(&CalloutVerdict) -> bool) {
     let hop = hop::tcp(&[script]).await;
     let address = Address::parse(b"ann@y.org", false).expect("an address");
-    let verdict = check(&Connector::new("us.example"), &hop.target, Protocol::Smtp, &address, None).await;
+    let verdict = check(&Connector::new("us.example"), &hop.target, Protocol::Smtp, false, &address).await;
     assert!(expected(&verdict), "{verdict:?}");
     hop.heard().await;
 }

@@ -18,6 +18,11 @@ fn mailboxes_parse_and_print_back() {
     check("\"ann\"@example.com", Ok("ann@example.com"));
     check("\"a\\\"b@c\"@example.com", Ok("\"a\\\"b@c\"@example.com"));
     check("@a.example,@b.example:ann@example.com", Ok("ann@example.com"));
+    check(&("a".repeat(255) + "@example.com"), Ok(&("a".repeat(255) + "@example.com")));
+    // No Dot-strings, and yet mailboxes of large providers: taken, and quoted where they go.
+    check("ann.@example.com", Ok("\"ann.\"@example.com"));
+    check(".ann@example.com", Ok("\".ann\"@example.com"));
+    check("a..b@example.com", Ok("\"a..b\"@example.com"));
     check("ann@[127.0.0.1]", Ok("ann@[127.0.0.1]"));
     check("ann@[IPv6:::1]", Ok("ann@[ipv6:::1]"));
 }
@@ -29,9 +34,6 @@ fn what_is_no_mailbox_is_refused() {
         "@example.com",
         "ann@",
         "a b@example.com",
-        "ann.@example.com",
-        ".ann@example.com",
-        "a..b@example.com",
         "ann@-example.com",
         "ann@exa mple.com",
         "ann@[300.1.1.1]",
@@ -42,7 +44,7 @@ fn what_is_no_mailbox_is_refused() {
         check(text, Err(AddressError::Syntax));
     }
     check("ann\u{e9}@example.com", Err(AddressError::NotAscii));
-    check(&("a".repeat(65) + "@example.com"), Err(AddressError::TooLong));
+    check(&("a".repeat(256) + "@example.com"), Err(AddressError::TooLong));
     check(&("a@".to_string() + &"b.".repeat(130) + "example"), Err(AddressError::TooLong));
 }
 

@@ -59,7 +59,8 @@ impl Session {
         }
         self.state = State::ExpectChunk { remaining: size, last, refused: refusal.is_some() };
         self.timer.body(now);
-        None
+        self.futile += u32::from(size == 0 && !last);
+        self.close_if(self.futile > limits::FUTILE_MAX, out)
     }
 
     pub(super) fn read_data(&mut self, now: Instant, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Then>) {
@@ -114,19 +115,22 @@ impl Session {
             }
             return (take, Some(self.end_body(now, out)));
         }
-        self.end_chunk(now, out);
-        (take, self.store_piece(AfterStore::Chunk { remaining: 0, last: false }))
+        let close = self.end_chunk(now, out);
+        (take, close.or_else(|| self.store_piece(AfterStore::Chunk { remaining: 0, last: false })))
     }
 
     /// A chunk that is not the last: a fault is told here and now, and the transaction is over.
-    fn end_chunk(&mut self, now: Instant, out: &mut Vec<u8>) {
+    fn end_chunk(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Then> {
         let fault = self.transaction.as_ref().and_then(|transaction| transaction.reader.as_ref()?.fault());
-        match fault {
-            Some(fault) => fault_reply(fault).write_to(out),
-            None => replies::CHUNK_OK.write_to(out),
-        }
         self.state = State::ExpectCommand;
         self.timer.command(now);
+        match fault {
+            Some(fault) => self.error(fault_reply(fault), out),
+            None => {
+                replies::CHUNK_OK.write_to(out);
+                None
+            }
+        }
     }
 
     /// The last octet is here.

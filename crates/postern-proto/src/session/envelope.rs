@@ -7,6 +7,7 @@ use super::{Ask, RecipientVerdict, Session, State, Then, Transaction, replies};
 use crate::command::{BodyType, Mail, Rcpt};
 use crate::envelope::Recipient;
 use crate::limits;
+use crate::mode::Mode;
 use crate::time::Instant;
 
 impl Session {
@@ -33,8 +34,7 @@ impl Session {
         // An announcement reserves nothing (5,000 clients may announce 100 MB and fall silent);
         // it only saves the sender the trouble when it cannot succeed (RFC 1870 section 6.1).
         if mail.size.is_some_and(|size| size > self.options.size_max) {
-            replies::TOO_BIG.write_to(out);
-            return None;
+            return self.futile(&replies::TOO_BIG, out);
         }
         self.transaction = Some(Box::new(Transaction {
             mail,
@@ -66,12 +66,10 @@ impl Session {
             return self.error(&replies::UNKNOWN_PARAMETER, out);
         }
         if transaction.recipients.iter().any(|recipient| recipient.address == rcpt.address) {
-            replies::RECIPIENT_OK.write_to(out);
-            return None;
+            return self.futile(&replies::RECIPIENT_OK, out);
         }
         if transaction.recipients.len() >= recipients_max {
-            replies::TOO_MANY_RECIPIENTS.write_to(out);
-            return None;
+            return self.futile(&replies::TOO_MANY_RECIPIENTS, out);
         }
         let address = rcpt.address.clone();
         transaction.pending =
@@ -87,7 +85,12 @@ impl Session {
         let Some(recipient) = transaction.pending.take() else { return };
         match verdict {
             // A transaction has one answer, so its recipients must share when that is given.
-            RecipientVerdict::Accept(mode) if transaction.mode.is_some_and(|first| first != mode) => {
+            // A buffered one also lies in one domain's lane: `drain` and `mode` are by domain.
+            RecipientVerdict::Accept(mode)
+                if transaction.mode.is_some_and(|first| first != mode)
+                    || (mode == Mode::Hold && transaction.is_of_another_domain(&recipient)) =>
+            {
+                self.futile += 1;
                 replies::OTHER_MODE.write_to(out);
             }
             RecipientVerdict::Accept(mode) => {
@@ -109,5 +112,11 @@ impl Session {
             }
             RecipientVerdict::Unsure => replies::UNSURE.write_to(out),
         }
+    }
+}
+
+impl Transaction {
+    fn is_of_another_domain(&self, recipient: &Recipient) -> bool {
+        self.recipients.first().is_some_and(|first| first.address.domain != recipient.address.domain)
     }
 }

@@ -1,12 +1,12 @@
 //! HELO, EHLO, STARTTLS and XCLIENT: who the client says it is, and what we say we can do.
 
-use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use core::net::SocketAddr;
 
 use super::{Session, State, Then, replies};
+use crate::command::is_greeting_name;
 use crate::envelope::Arrival;
 use crate::limits;
 use crate::time::Instant;
@@ -98,8 +98,17 @@ impl Session {
             let port = told.dest_port.and_then(Told::known).unwrap_or(self.local.port());
             self.local = SocketAddr::new(address, port);
         }
-        let (name, helo) = (told.name.and_then(Told::known), told.helo.and_then(Told::known));
-        self.told = Some(Box::new(ToldByXclient { name, helo, esmtp: told.esmtp }));
+        // What is not mentioned stays as it was told before. The HELO name goes into Received, so
+        // it must be one that we would take from the client itself.
+        let mut known = self.told.take().unwrap_or_default();
+        if let Some(name) = told.name {
+            known.name = name.known();
+        }
+        if let Some(helo) = told.helo {
+            known.helo = helo.known().filter(|helo| is_greeting_name(helo));
+        }
+        known.esmtp = told.esmtp.or(known.esmtp);
+        self.told = Some(known);
         self.helo = None;
         self.esmtp = false;
         replies::greeting(&self.options.hostname, out);

@@ -9,7 +9,7 @@ pub(super) struct Timer {
     limits: SessionLimits,
     /// When the present wait ends: for a command, a body at the minimum rate, an answer.
     wait: Instant,
-    /// When the session ends, between transactions.
+    /// When the session ends.
     session: Instant,
 }
 
@@ -46,8 +46,8 @@ impl Timer {
         self.wait = now.after(duration);
     }
 
-    /// The earliest deadline; the session's own counts between transactions only.
-    pub(super) fn next(&self, between_transactions: bool) -> Instant {
-        if between_transactions { self.wait.min(self.session) } else { self.wait }
+    /// The earliest deadline; the session's own does not count while an answer is owed.
+    pub(super) fn next(&self, listening: bool) -> Instant {
+        if listening { self.wait.min(self.session) } else { self.wait }
     }
 }
