@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postern_doors::{CalloutCache, CalloutTarget, DoorOptions, DoorStats, Doors, Policy, Recipients};
 use postern_drain::{Carries, Route};
-use postern_net::client::Protocol;
+use postern_net::client::{ClientAddress, Protocol};
 use postern_net::tls::{ReloadableCert, server_config};
 use postern_proto::envelope::Via;
 use postern_proto::mode::Modes;
@@ -19,7 +19,6 @@ use super::Shared;
 use super::listeners::Listeners;
 use super::names::{NameSources, Names};
 use crate::config::Config;
-use crate::config::values::RecipientsSetting;
 use crate::exit::{Code, Failure};
 
 /// What doors are made of.
@@ -75,18 +74,16 @@ pub(super) fn start(wiring: Wiring<'_>) -> Result<RunningDoors, Failure> {
 /// Domains, recipients, and the extensions that every route carries; none while that is unknown.
 pub(super) fn policy(config: &Config, names: &NameSources, carries: Option<Carries>) -> Policy {
     let recipients = |domain: &str, names: &Names| match names {
-        Names::Any => Some(Recipients::Any),
-        Names::Known(names) => Some(Recipients::Names(names.clone())),
-        Names::Callout => match config.route_of(domain) {
-            Route::Lmtp(target) => Some((target, Protocol::Lmtp)),
-            Route::Smtp { target, .. } => Some((target, Protocol::Smtp)),
-            Route::Maildir(_) | Route::None => None,
-        }
-        .map(|(target, protocol)| Recipients::Callout(CalloutTarget { target: target.clone(), protocol })),
+        Names::Any => Recipients::Any,
+        Names::Known(names) => Recipients::Names(names.clone()),
+        Names::Callout => callout(config.route_of(domain)),
+        Names::Unreadable => Recipients::Unsure,
     };
-    let domains = names.iter().filter_map(|(domain, names)| Some((domain.to_owned(), recipients(domain, names)?)));
+    let domains = names.iter().map(|(domain, names)| (domain.to_owned(), recipients(domain, names)));
     Policy {
         domains: domains.collect(),
+        // Without a next hop for it mail for anywhere could only lie in the spool.
+        relay_anywhere: config.relay_next_hop.is_some(),
         detail: config.detail(),
         offers: Offers {
             eight_bit: carries.is_some_and(|carries| carries.eight_bit),
@@ -94,6 +91,19 @@ pub(super) fn policy(config: &Config, names: &NameSources, carries: Option<Carri
             ..Offers::default()
         },
     }
+}
+
+/// Whom to ask. Nobody can be asked when the names of an older setting are in force and the mail
+/// now goes into Maildirs; that is no reason to refuse it.
+fn callout(route: &Route) -> Recipients {
+    let (target, protocol, proxy) = match route {
+        Route::Lmtp(target) => (target, Protocol::Lmtp, false),
+        Route::Smtp { target, client_address, .. } => {
+            (target, Protocol::Smtp, *client_address == ClientAddress::ProxyV2)
+        }
+        Route::Maildir(_) | Route::None => return Recipients::Unsure,
+    };
+    Recipients::Callout(CalloutTarget { target: target.clone(), protocol, proxy })
 }
 
 impl RunningDoors {
@@ -145,7 +155,7 @@ fn session_options(config: &Config, via: Via) -> SessionOptions {
 }
 
 fn callout_cache(config: &Config) -> Result<Option<CalloutCache>, Failure> {
-    if !config.recipients.values().any(|setting| *setting == RecipientsSetting::Callout) {
+    if !config.has_callouts() {
         return Ok(None);
     }
     let path = config.settings.general.data.join("callouts");

@@ -1,8 +1,8 @@
 //! Recipients from files and directories: read at start, on SIGHUP, and when they change.
 //!
 //! A file has one name or address a line, `#` begins a comment; a directory has one entry per
-//! name. A source that cannot be read any more keeps its last names: a half-written file or an
-//! unmounted /home must not make every recipient unknown.
+//! name. A source that cannot be read keeps the domain's last names, and one that never could be
+//! read says nothing about anybody: a 550 loses mail, and only names that were read may cause one.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -22,12 +22,26 @@ pub(crate) enum Names {
     Known(Arc<HashSet<Box<str>>>),
     /// The next hop knows.
     Callout,
+    /// Not read so far: nobody is known, and nobody unknown.
+    Unreadable,
 }
 
 /// All domains with their names, and what tells whether they changed.
 #[derive(Debug, Default)]
 pub(crate) struct NameSources {
-    sources: BTreeMap<String, (RecipientsSetting, Option<Stamp>, Names)>,
+    sources: BTreeMap<String, Source>,
+}
+
+/// One domain.
+#[derive(Debug)]
+struct Source {
+    setting: RecipientsSetting,
+    /// As it was just before it was last read.
+    stamp: Option<Stamp>,
+    /// The last attempt to read it failed.
+    failed: bool,
+    /// What holds.
+    names: Names,
 }
 
 /// A file or directory looks the same when these do.
@@ -35,42 +49,51 @@ pub(crate) struct NameSources {
 struct Stamp(i64, i64, u64, u64);
 
 impl NameSources {
-    /// Reads every source; one that was read before and fails now keeps its names.
-    /// The complaints are for the log.
+    /// Reads every source. A domain whose source cannot be read keeps its last names, also when
+    /// the setting is new: most likely that is misspelt. The complaints are for the log.
     pub(crate) fn load(&mut self, settings: &BTreeMap<String, RecipientsSetting>) -> Vec<String> {
         let mut complaints = Vec::new();
         let mut sources = BTreeMap::new();
         for (domain, setting) in settings {
             let stamp = stamp(setting);
-            let names = read(domain, setting).unwrap_or_else(|error| {
-                complaints.push(format!("recipients of {domain}: {error}"));
-                let before = self.sources.get(domain).filter(|(known, ..)| known == setting);
-                before.map_or_else(|| Names::Known(Arc::default()), |(.., names)| names.clone())
-            });
-            sources.insert(domain.clone(), (setting.clone(), stamp, names));
+            let (failed, names) = match read(domain, setting) {
+                Ok(names) => (false, names),
+                Err(error) => {
+                    let names = self.sources.get(domain).map_or(Names::Unreadable, |before| before.names.clone());
+                    complaints.push(complaint(domain, &error, &names));
+                    (true, names)
+                }
+            };
+            sources.insert(domain.clone(), Source { setting: setting.clone(), stamp, failed, names });
         }
         self.sources = sources;
         complaints
     }
 
-    /// Reads again what has changed. `None`: nothing has.
+    /// Reads again what has changed, and what could not be read. `None`: nothing is new.
     pub(crate) fn poll(&mut self) -> Option<Vec<String>> {
         let mut complaints = Vec::new();
         let mut changed = false;
-        for (domain, (setting, seen, names)) in &mut self.sources {
-            let now = stamp(setting);
-            if now == *seen {
+        for (domain, source) in &mut self.sources {
+            let now = stamp(&source.setting);
+            let looks_the_same = now == source.stamp;
+            // A mode, an owner or a mount above it may have changed, which no stamp shows.
+            if looks_the_same && !source.failed {
                 continue;
             }
-            *seen = now;
-            match read(domain, setting) {
+            source.stamp = now;
+            match read(domain, &source.setting) {
                 Ok(new) => {
-                    changed |= *names != new;
-                    *names = new;
+                    changed |= source.failed || source.names != new;
+                    source.failed = false;
+                    source.names = new;
                 }
                 Err(error) => {
-                    changed = true;
-                    complaints.push(format!("recipients of {domain}: {error}; the last names known stay in force"));
+                    if !source.failed || !looks_the_same {
+                        changed = true;
+                        complaints.push(complaint(domain, &error, &source.names));
+                    }
+                    source.failed = true;
                 }
             }
         }
@@ -79,8 +102,16 @@ impl NameSources {
 
     /// Every domain with its names.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Names)> {
-        self.sources.iter().map(|(domain, (.., names))| (domain.as_str(), names))
+        self.sources.iter().map(|(domain, source)| (domain.as_str(), &source.names))
     }
+}
+
+fn complaint(domain: &str, error: &io::Error, names: &Names) -> String {
+    let instead = match names {
+        Names::Unreadable => "until it can be read its recipients are answered 450",
+        _ => "the last names known stay in force",
+    };
+    format!("recipients of {domain}: {error}; {instead}")
 }
 
 fn read(domain: &str, setting: &RecipientsSetting) -> io::Result<Names> {

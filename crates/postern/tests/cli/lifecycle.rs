@@ -1,8 +1,9 @@
 //! Starting, stopping, reloading.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::harness::{BODY, Server, delivered, id_in, postern};
@@ -84,6 +85,108 @@ fn an_address_in_use_is_named_with_a_cure() {
 }
 
 #[test]
+fn a_second_server_does_not_share_the_port_of_another_with_threads() {
+    let dir = tempfile::tempdir().expect("scratch");
+    fs::write(dir.path().join("postern.toml"), "threads = 3\n").expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let addr = server.addr("smtp").to_string();
+    let said = postern(dir.path(), &["serve", "-c", "postern.toml", "--data", "other", "--smtp", &addr]);
+    assert_eq!(said.code, 69, "{}{}", said.out, said.err);
+    assert!(said.err.contains(&addr) && said.err.contains("ss -ltnp"), "{}", said.err);
+}
+
+#[test]
+fn of_servers_started_at_once_in_one_data_directory_the_one_that_runs_can_be_asked() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
+        command.args(["serve", "--smtp", "127.0.0.1:0"]).current_dir(dir.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts")
+    };
+    let mut servers: Vec<_> = (0..4).map(|_| start()).collect();
+    let mut winners = Vec::new();
+    for server in &mut servers {
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut line).expect("text");
+        if line.starts_with("ready ") {
+            winners.push(u64::from(server.id()));
+        } else {
+            server.wait().expect("refused");
+        }
+    }
+    let said = postern(dir.path(), &["status", "--json"]);
+    for server in &mut servers {
+        let _ = server.kill();
+        let _ = server.wait();
+    }
+    assert_eq!(winners.len(), 1);
+    let status: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}", said.err));
+    assert_eq!(status["pid"].as_u64(), Some(winners[0]));
+}
+
+#[test]
+fn a_data_directory_too_long_for_a_socket_is_said_so() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let data = "x".repeat(100);
+    for args in [&["serve", "--smtp", "127.0.0.1:0", "--data", &data][..], &["status", "--data", &data]] {
+        let said = postern(dir.path(), args);
+        assert_eq!(said.code, 78, "{}", said.err);
+        assert!(said.err.contains("at most 107") && said.err.contains("shorter"), "{}", said.err);
+    }
+}
+
+#[test]
+fn recipients_that_cannot_be_read_are_answered_450_and_a_misspelt_file_keeps_the_last_names() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let configure = |names: &str| {
+        let text = format!("[recipients]\n\"a.example\" = {{ file = \"{names}\" }}\n");
+        fs::write(dir.path().join("postern.toml"), text).expect("written");
+    };
+    configure("names");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let check = |recipient: &str, code: &str| {
+        let mut smtp = server.smtp();
+        smtp.say("MAIL FROM:<x@client.example>").expect("answered");
+        let reply = smtp.say(&format!("RCPT TO:<{recipient}>")).expect("answered");
+        assert!(reply.starts_with(code), "{recipient}: {reply}");
+    };
+    check("ann@a.example", "450");
+    fs::write(dir.path().join("names"), "ann\n").expect("written");
+    server.wait_for_log("recipients read again");
+    check("ann@a.example", "250");
+    check("bob@a.example", "550 5.1.1");
+    configure("nmaes");
+    server.signal("-HUP");
+    server.wait_for_log("the last names known stay in force");
+    server.wait_for_log("configuration reloaded");
+    check("ann@a.example", "250");
+}
+
+#[test]
+fn a_changed_data_directory_and_a_first_callout_need_a_restart() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let file = dir.path().join("postern.toml");
+    fs::write(&file, "[recipients]\n\"a.example\" = \"any\"\n").expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    fs::write(&file, "data = \"other\"\n[recipients]\n\"a.example\" = \"any\"\n").expect("written");
+    for _ in 0..2 {
+        server.signal("-HUP");
+        let line = server.wait_for_log("needs a restart");
+        assert!(line.contains("data"), "{line}");
+        server.wait_for_log("configuration reloaded");
+    }
+    let reply = server.smtp().send("ann@a.example", BODY).expect("answered");
+    assert!(reply.starts_with("250 2.0.0 Delivered as "), "{reply}");
+    assert_eq!(delivered(&dir.path().join("postern-data/mail")).len(), 1);
+    assert!(!dir.path().join("other").exists());
+    let asked = "deliver = \"lmtp:/nowhere\"\n[recipients]\n\"a.example\" = { callout = true }\n";
+    fs::write(&file, asked).expect("written");
+    server.signal("-HUP");
+    let line = server.wait_for_log("needs a restart");
+    assert!(line.contains("callout"), "{line}");
+}
+
+#[test]
 fn sighup_takes_new_domains_and_keeps_the_old_ones_when_the_file_is_wrong() {
     let dir = tempfile::tempdir().expect("scratch");
     let file = dir.path().join("postern.toml");
@@ -135,12 +238,20 @@ fn a_changed_file_of_recipients_is_seen_without_a_signal() {
 fn the_relay_listener_takes_mail_for_anywhere_and_only_on_loopback() {
     let dir = tempfile::tempdir().expect("scratch");
     let said = postern(dir.path(), &["serve", "--relay", "0.0.0.0:0"]);
-    assert_eq!(said.code, 78, "{}", said.err);
-    assert!(said.err.contains("not loopback"), "{}", said.err);
-    let server = Server::start(dir.path(), &["--relay", "127.0.0.1:0"]);
-    let mut relay = super::harness::Smtp::connect(server.addr("relay")).expect("greeted");
-    let reply = relay.send("ann@localhost", BODY).expect("answered");
-    assert!(id_in(&reply).is_some(), "{reply}");
+    assert_eq!(said.code, 64, "{}", said.err);
+    assert!(said.err.starts_with("postern: --relay: 0.0.0.0:0 is not loopback"), "{}", said.err);
+    let check = |flags: &[&str], anywhere: &str| {
+        let server = Server::start(dir.path(), &[&["--relay", "127.0.0.1:0"], flags].concat());
+        let mut relay = super::harness::Smtp::connect(server.addr("relay")).expect("greeted");
+        let reply = relay.send("ann@localhost", BODY).expect("answered");
+        assert!(id_in(&reply).is_some(), "{reply}");
+        relay.say("MAIL FROM:<ann@localhost>").expect("answered");
+        let reply = relay.say("RCPT TO:<bob@far.example>").expect("answered");
+        assert!(reply.starts_with(anywhere), "{flags:?}: {reply}");
+    };
+    check(&[], "550 5.7.1");
+    fs::write(dir.path().join("postern.toml"), "[relay]\nnext_hop = \"none\"\n").expect("written");
+    check(&["-c", "postern.toml"], "250");
 }
 
 #[test]

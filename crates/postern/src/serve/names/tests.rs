@@ -54,3 +54,35 @@ fn a_changed_file_is_read_again_and_a_lost_one_keeps_its_names() {
     assert_eq!(sources.iter().next().expect("one domain").1, &names);
     fs::remove_dir_all(dir).expect("removed");
 }
+
+#[test]
+fn a_source_that_was_never_read_makes_nobody_unknown_and_is_tried_until_it_is_there() {
+    let dir = scratch("missing");
+    let file = dir.join("names");
+    let settings = [("a.example".to_owned(), RecipientsSetting::File(file.clone()))].into();
+    let mut sources = NameSources::default();
+    let complaints = sources.load(&settings);
+    assert!(complaints.len() == 1 && complaints[0].contains("450"), "{complaints:?}");
+    assert_eq!(sources.iter().next().expect("one domain").1, &Names::Unreadable);
+    assert_eq!(sources.poll(), None, "said once");
+    fs::write(&file, "ann\n").expect("written");
+    assert_eq!(sources.poll(), Some(Vec::new()));
+    assert_eq!(sources.iter().next().expect("one domain").1, &Names::Known(Arc::new(["ann".into()].into())));
+    fs::remove_dir_all(dir).expect("removed");
+}
+
+#[test]
+fn a_new_setting_that_cannot_be_read_keeps_the_names_of_the_old_one() {
+    let dir = scratch("misspelt");
+    let file = dir.join("names");
+    fs::write(&file, "ann\n").expect("written");
+    let settings = |file: &str| [("a.example".to_owned(), RecipientsSetting::File(dir.join(file)))].into();
+    let mut sources = NameSources::default();
+    assert_eq!(sources.load(&settings("names")), Vec::<String>::new());
+    assert_eq!(sources.load(&settings("nmaes")).len(), 1);
+    let names = || Names::Known(Arc::new(["ann".into()].into()));
+    assert_eq!(sources.iter().next().expect("one domain").1, &names());
+    assert_eq!(sources.poll(), None);
+    assert_eq!(sources.iter().next().expect("one domain").1, &names());
+    fs::remove_dir_all(dir).expect("removed");
+}
