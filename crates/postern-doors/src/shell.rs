@@ -38,6 +38,8 @@ pub(crate) struct Shell {
     /// Since when the socket takes nothing.
     stalled: Option<Instant>,
     greeted: bool,
+    /// The client has closed its side.
+    gone: bool,
     /// A message is on its way in.
     arriving: bool,
 }
@@ -64,6 +66,7 @@ impl Shell {
             unsent: Vec::new(),
             stalled: None,
             greeted: false,
+            gone: false,
             arriving: false,
         }
     }
@@ -78,8 +81,11 @@ impl Shell {
             }
             match self.need {
                 Need::Close => {
-                    let core = Rc::clone(&self.core);
-                    self.wire.close(context, &mut core.input.borrow_mut());
+                    self.wire.say_goodbye();
+                    if !self.gone && !self.conn.session().has_quit() {
+                        let core = Rc::clone(&self.core);
+                        self.wire.read_away(context, &mut core.input.borrow_mut());
+                    }
                     return Poll::Ready(());
                 }
                 Need::Answer => match self.slot.take_letter() {
@@ -156,7 +162,10 @@ impl Shell {
         let core = Rc::clone(&self.core);
         let mut input = core.input.borrow_mut();
         match ready!(self.wire.poll_read(context, &mut input)) {
-            Ok(0) | Err(_) => self.need = Need::Close,
+            Ok(0) | Err(_) => {
+                self.gone = true;
+                self.need = Need::Close;
+            }
             Ok(n) => self.feed(&input[..n], out),
         }
         Poll::Ready(())

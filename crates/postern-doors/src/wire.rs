@@ -128,14 +128,18 @@ impl Wire {
         }
     }
 
-    /// Says that nothing more will come, if it can be said at once: goodbye in TLS, then FIN. Input
-    /// that is there already is read away, because closing a socket with unread input resets the
-    /// connection, and the client may lose our last reply. The client may be gone: nobody waits.
-    pub(crate) fn close(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) {
+    /// Says goodbye in TLS, if it can be said at once. The client may be gone: nobody waits.
+    pub(crate) fn say_goodbye(&mut self) {
         if let Some(tls) = self.tls.as_deref_mut() {
             tls.send_close_notify();
             let _gone = self.try_flush();
         }
+    }
+
+    /// For a client that is thrown out: says that nothing more will come, and reads away what is
+    /// there already, because closing a socket with unread input resets the connection, and the
+    /// client may lose our last reply.
+    pub(crate) fn read_away(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) {
         let _gone = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
         for _ in 0..limits::CLOSING_READS_MAX {
             match poll_socket(&mut self.stream, context, buffer) {

@@ -56,6 +56,8 @@ pub struct Session {
     idle_commands: u32,
     /// Requests that moved nothing on since the last message.
     futile: u32,
+    /// The client has said goodbye itself.
+    quit: bool,
     timer: Timer,
 }
 
@@ -242,6 +244,7 @@ impl Session {
             refused_recipients: 0,
             idle_commands: 0,
             futile: 0,
+            quit: false,
             timer,
         }
     }
@@ -288,6 +291,11 @@ impl Session {
     /// Whether the last word was said.
     pub fn is_closed(&self) -> bool {
         self.state == State::Closed
+    }
+
+    /// Whether the client ended the session itself, by QUIT.
+    pub fn has_quit(&self) -> bool {
+        self.quit
     }
 
     /// Reads input. Replies are appended to `out`; see [`Step`]. At
@@ -547,6 +555,7 @@ impl Session {
             Command::Xclient(attributes) => self.handle_xclient(attributes, out),
             Command::Quit => {
                 replies::GOODBYE.write_to(out);
+                self.quit = true;
                 let streamed = self.forget_transaction();
                 self.state = State::Closed;
                 streamed.then_some(Then::Ask(Ask::Abandon))

@@ -32,10 +32,19 @@ pub(crate) fn drain(domain: Option<String>, rate: Option<u32>, server: &ServerAr
         return Err(Failure::new(Code::Usage, format!("\"{domain}\" is not a domain")));
     }
     let answer = connect(server)?.ask(Ask::Drain { domain: domain.clone(), rate })?;
-    let count = answer["released"].as_u64().unwrap_or(0);
+    let count = |name: &str| answer[name].as_u64().unwrap_or(0);
     let of = domain.map_or_else(String::new, |domain| format!(" of {domain}"));
+    let (at_rate, anyway) = match rate {
+        Some(_) => (count("at_rate"), count("anyway")),
+        None => (count("at_rate") + count("anyway"), 0),
+    };
     let at = rate.map_or_else(String::new, |rate| format!(" at {rate} a second"));
-    print(&format!("{count} messages{of} may leave{at}; `postern status` shows them go\n{}", note(&answer)))
+    let free = match anyway {
+        0 => String::new(),
+        n => format!("{n} more leave at once: no mode holds them, so the rate is not for them\n"),
+    };
+    let what = format!("{at_rate} messages{of} may leave{at}; `postern status` shows them go\n");
+    print(&format!("{what}{free}{}", note(&answer)))
 }
 
 /// What the server says beside its answer, as a line.

@@ -32,6 +32,13 @@ fn write_alarms(out: &mut String, status: &Value) -> std::fmt::Result {
         writeln!(out, "!!! {dead} DEAD LETTERS: accepted, failed for good, and no sender that may be told.")?;
         writeln!(out, "!!! Look: postern queue ls --dead    Then: postern queue retry ID, or postern queue delete ID")?;
     }
+    if let Some(unreadable) = spool["unreadable"].as_u64().filter(|unreadable| *unreadable > 0) {
+        writeln!(
+            out,
+            "!!! {unreadable} MESSAGES CANNOT BE READ from the disk, and the log cannot shrink behind them."
+        )?;
+        writeln!(out, "!!! The log names them. Save what can be saved, then: postern queue delete ID")?;
+    }
     if let Some(failed) = spool["failed"].as_str() {
         writeln!(out, "!!! THE SPOOL'S DISK FAILED: {failed}")?;
         writeln!(

@@ -141,7 +141,10 @@ async fn answer(ask: Ask, owners: &Owners) -> (Result<Value, Failure>, Option<Bo
         Ask::Drain { domain, rate } => {
             let domain = domain.map(|domain| domain.to_lowercase());
             let note = stranger(owners, domain.as_deref());
-            Ok(json!({ "released": owners.drain.drain_now(domain, rate).await, "note": note }))
+            let released = owners.drain.release(domain, rate).await;
+            Ok(json!({
+                "at_rate": released.covered_by_rate, "anyway": released.leaving_anyway, "note": note,
+            }))
         }
         Ask::QueueList { domain, dead, after, limit } => list(owners, domain, dead, after, limit).await,
         Ask::QueueShow { id, body } => return show(owners, &id, body).await,

@@ -61,6 +61,7 @@ fn spool(stats: &SpoolStats) -> Value {
         "held": stats.held,
         "dead": stats.dead,
         "damaged": stats.damaged,
+        "unreadable": stats.unreadable,
         "refused": stats.refused,
         "refusing": stats.refusing,
         "failed": stats.failed,
@@ -90,7 +91,7 @@ fn drain(stats: &DrainStats) -> Value {
         .collect();
     json!({
         "running": stats.running, "delivered": stats.delivered, "deferred": stats.deferred, "refused": stats.refused,
-        "dead_letters": stats.dead_letters, "reports": stats.reports, "panics": stats.panics,
+        "dead_letters": stats.dead_letters, "dead_letters_dropped": stats.dead_letters_dropped, "reports": stats.reports, "panics": stats.panics,
         "releasing": stats.releasing, "destinations": destinations,
     })
 }
