@@ -26,6 +26,10 @@ pub(crate) fn only_one_below(dir: &Path) -> Option<PathBuf> {
         [] => None,
         [one] if one.join("new").is_dir() => Some(one.clone()),
         [one] => only_one_below(one),
+        // It is being made at this moment: its folders appear one after the other.
+        many if many.iter().any(|path| path.ends_with("tmp") || path.ends_with("new")) => {
+            dir.join("new").is_dir().then(|| dir.to_owned())
+        }
         many => panic!("several Maildirs: {many:?}"),
     }
 }
