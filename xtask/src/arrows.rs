@@ -9,16 +9,32 @@ use serde_json::Value;
 use crate::{run, tidy};
 
 /// Our crates and which of our crates each may depend on. The simulator is allowed to all as a dev-dependency.
-const OURS: [(&str, &[&str]); 8] = [
+const OURS: [(&str, &[&str]); 11] = [
     ("postern-proto", &[]),
     // Content-blind: new mail features cannot touch the code that keeps promises to disk.
     ("postern-spool", &[]),
     ("postern-net", &["postern-proto"]),
+    // Evidence is data that others fill in: trust calls nobody.
+    ("postern-trust", &[]),
+    ("postern-identity", &["postern-proto", "postern-net", "postern-trust"]),
     // Doors and drain never meet but in the spool: either can stop while the other runs.
-    ("postern-doors", &["postern-proto", "postern-spool", "postern-net"]),
-    ("postern-drain", &["postern-proto", "postern-spool", "postern-net"]),
-    ("postern", &["postern-proto", "postern-spool", "postern-net", "postern-doors", "postern-drain"]),
-    ("postern-sim", &["postern-proto", "postern-spool", "postern-doors"]),
+    ("postern-doors", &["postern-proto", "postern-spool", "postern-net", "postern-trust", "postern-identity"]),
+    ("postern-drain", &["postern-proto", "postern-spool", "postern-net", "postern-trust"]),
+    ("postern-flood", &["postern-proto", "postern-net"]),
+    (
+        "postern",
+        &[
+            "postern-proto",
+            "postern-spool",
+            "postern-net",
+            "postern-trust",
+            "postern-identity",
+            "postern-doors",
+            "postern-drain",
+            "postern-flood",
+        ],
+    ),
+    ("postern-sim", &["postern-proto", "postern-spool", "postern-trust", "postern-doors", "postern-drain"]),
     ("xtask", &[]),
 ];
 
@@ -26,16 +42,19 @@ const OURS: [(&str, &[&str]); 8] = [
 const SIMULATOR: &str = "postern-sim";
 
 /// Crates that may depend on nothing else from outside: they are pure.
-const PURE: [(&str, &[&str]); 1] = [("postern-proto", &["jiff", "memchr", "postcard", "serde"])];
+const PURE: [(&str, &[&str]); 2] = [
+    ("postern-proto", &["jiff", "memchr", "postcard", "serde"]),
+    ("postern-trust", &["arc-swap", "ipnet", "postcard", "serde", "siphasher", "thiserror"]),
+];
 
 /// Foreign crates whose types stay on one side of a boundary, and where they may be named.
 const FOREIGN: [(&str, &[&str]); 7] = [
     ("rustls", &["postern-net", "postern-doors", "postern"]),
     ("tokio-rustls", &["postern-net", "postern-doors", "postern"]),
     ("rcgen", &["postern-net", "postern"]),
-    ("hickory-resolver", &["postern-net", "postern-doors", "postern"]),
+    ("hickory-resolver", &["postern-net", "postern-doors", "postern-identity", "postern"]),
     ("quinn", &[]),
-    ("mail-auth", &[]),
+    ("mail-auth", &["postern-identity"]),
     ("async-nats", &[]),
 ];
 

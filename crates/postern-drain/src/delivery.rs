@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use postern_proto::address::Address;
+use postern_proto::checks::Checks;
 use postern_proto::envelope::{Arrival, DsnRequest, Meta, Notify, Recipient, Refusal, Via};
 use postern_proto::mode::{Mode, Modes};
 use postern_proto::received::received_field;
@@ -335,6 +336,8 @@ impl Worker {
             tried_since_unix_ms: None,
             last_error: None,
             note: Some(format!("delivery report on {}", lease.id)),
+            checks: Checks::default(),
+            judgement: None,
         };
         Some(Child { lane, meta: report.to_bytes(), due_unix_ms: now, body: ChildBody::New(text.bytes) })
     }

@@ -11,10 +11,14 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
+use crate::checks::Checks;
+use crate::judgement::Judgement;
 use crate::reply::Reply;
 
 /// Written first, so that a later release can tell what follows.
-const META_VERSION: u8 = 1;
+const META_VERSION: u8 = 2;
+/// Without [`Meta::checks`] and [`Meta::judgement`].
+const META_VERSION_BEFORE_CHECKS: u8 = 1;
 
 /// Everything about a message but its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,48 @@ pub struct Meta {
     pub last_error: Option<String>,
     /// Set on a dead letter or a delivery report: why it is there.
     pub note: Option<String>,
+    /// What was known of the client when it came.
+    pub checks: Checks,
+    /// What the filters decided; set together with `judged`.
+    pub judgement: Option<Judgement>,
+}
+
+/// Version 1, as a queue may still hold it.
+#[derive(Deserialize)]
+struct MetaBeforeChecks {
+    arrival: Arrival,
+    sender: Option<Address>,
+    recipients: Vec<Recipient>,
+    eight_bit: bool,
+    smtputf8: bool,
+    dsn: DsnRequest,
+    size: u64,
+    judged: bool,
+    attempts: u32,
+    tried_since_unix_ms: Option<u64>,
+    last_error: Option<String>,
+    note: Option<String>,
+}
+
+impl From<MetaBeforeChecks> for Meta {
+    fn from(old: MetaBeforeChecks) -> Self {
+        Self {
+            arrival: old.arrival,
+            sender: old.sender,
+            recipients: old.recipients,
+            eight_bit: old.eight_bit,
+            smtputf8: old.smtputf8,
+            dsn: old.dsn,
+            size: old.size,
+            judged: old.judged,
+            attempts: old.attempts,
+            tried_since_unix_ms: old.tried_since_unix_ms,
+            last_error: old.last_error,
+            note: old.note,
+            checks: Checks::default(),
+            judgement: None,
+        }
+    }
 }
 
 /// Through which door a message came.
@@ -159,6 +205,9 @@ impl Meta {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MetaError> {
         match bytes.split_first() {
             Some((&META_VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| MetaError::Malformed),
+            Some((&META_VERSION_BEFORE_CHECKS, rest)) => {
+                postcard::from_bytes::<MetaBeforeChecks>(rest).map(Self::from).map_err(|_| MetaError::Malformed)
+            }
             Some((&version, _)) => Err(MetaError::UnknownVersion(version)),
             None => Err(MetaError::Malformed),
         }

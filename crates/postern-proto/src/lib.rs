@@ -15,11 +15,13 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod checks;
 pub mod client;
 pub mod command;
 pub mod data;
 pub mod envelope;
 mod header;
+pub mod judgement;
 pub mod limits;
 pub mod mode;
 pub mod proxy;

@@ -27,6 +27,8 @@ fn meta() -> Meta {
         tried_since_unix_ms: None,
         last_error: None,
         note: None,
+        checks: Default::default(),
+        judgement: None,
     }
 }
 

@@ -30,6 +30,8 @@ fn meta(sender: Option<Address>) -> Meta {
         tried_since_unix_ms: None,
         last_error: None,
         note: None,
+        checks: Default::default(),
+        judgement: None,
     }
 }
 

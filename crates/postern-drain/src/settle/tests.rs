@@ -35,6 +35,8 @@ fn meta(via: Via, sender: Option<&str>, recipients: &[&str]) -> Meta {
         tried_since_unix_ms: None,
         last_error: None,
         note: None,
+        checks: Default::default(),
+        judgement: None,
     }
 }
 

@@ -102,6 +102,8 @@ impl Mail<'_> {
             tried_since_unix_ms: self.tried_since_unix_ms,
             last_error: None,
             note: None,
+            checks: Default::default(),
+            judgement: None,
         }
     }
 }

@@ -32,6 +32,8 @@ fn meta() -> Meta {
         tried_since_unix_ms: Some(1_795_284_385_000),
         last_error: Some("451 4.3.0 later".into()),
         note: None,
+        checks: Default::default(),
+        judgement: None,
     }
 }
 
@@ -58,4 +60,15 @@ fn a_refusal_comes_back_through_the_spool_in_its_own_words() {
     let refusal = Refusal(Reply::new(552, Enhanced(5, 2, 2), "Over quota\nsecond line"));
     assert_eq!(Refusal::from_bytes(&refusal.to_bytes()), Some(refusal));
     assert_eq!(Refusal::from_bytes(b"\xff\xff\xff"), None);
+}
+
+#[test]
+fn metadata_of_the_release_before_checks_is_still_read() {
+    let expected = Meta { judged: false, ..meta() };
+    let bytes = expected.to_bytes();
+    // Version 1 had the same fields in the same order and ended before the checks.
+    let tail = postcard::to_allocvec(&(Checks::default(), Option::<Judgement>::None)).unwrap();
+    let mut old = bytes[..bytes.len() - tail.len()].to_vec();
+    old[0] = META_VERSION_BEFORE_CHECKS;
+    assert_eq!(Meta::from_bytes(&old), Ok(expected));
 }

@@ -28,6 +28,8 @@ fn meta(peer: &str, esmtp: bool, tls: bool) -> Meta {
         tried_since_unix_ms: None,
         last_error: None,
         note: None,
+        checks: Default::default(),
+        judgement: None,
     }
 }
 

@@ -179,6 +179,8 @@ impl Session {
             tried_since_unix_ms: None,
             last_error: None,
             note: None,
+            checks: crate::checks::Checks::default(),
+            judgement: None,
         };
         let body = if transaction.streamed { None } else { Some(body) };
         if mode == Mode::Through {

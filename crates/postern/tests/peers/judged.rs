@@ -37,6 +37,8 @@ fn meta(judged: bool) -> Meta {
         tried_since_unix_ms: None,
         last_error: None,
         note: None,
+        checks: Default::default(),
+        judgement: None,
     }
 }
 
