@@ -8,6 +8,7 @@
 pub mod callout;
 pub mod client;
 pub mod dns;
+pub mod filter;
 pub mod published;
 pub mod socket;
 pub mod sts;
