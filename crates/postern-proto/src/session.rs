@@ -14,6 +14,7 @@ mod body;
 mod envelope;
 mod hello;
 mod options;
+mod question;
 mod replies;
 mod timer;
 
@@ -23,12 +24,13 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 pub use options::{Offers, SessionLimits, SessionOptions};
+pub use question::{Answer, Ask, Deferral, Eviction, Finished, RecipientVerdict, Step, StoreFault, Then};
 use timer::Timer;
 
 use crate::address::Address;
 use crate::command::{self, Command, CommandError};
 use crate::data::BodyReader;
-use crate::envelope::{Meta, TlsFacts};
+use crate::envelope::TlsFacts;
 use crate::limits;
 use crate::mode::Mode;
 use crate::reply::Reply;
@@ -56,6 +58,8 @@ pub struct Session {
     idle_commands: u32,
     /// Requests that moved nothing on since the last message.
     futile: u32,
+    /// Requests that moved the conversation on.
+    steps: u32,
     /// The client has said goodbye itself.
     quit: bool,
     timer: Timer,
@@ -119,104 +123,6 @@ struct Transaction {
     chunked: bool,
 }
 
-/// What [`Session::handle_bytes`] read, and what the caller does next.
-#[derive(Debug)]
-#[must_use]
-pub struct Step {
-    /// Octets of the input that were used up; hand the rest in again.
-    pub consumed: usize,
-    /// What the session needs now. Replies written to `out` go to the client first, unless the
-    /// question can be answered at once.
-    pub then: Then,
-}
-
-/// What the session needs next.
-#[derive(Debug)]
-pub enum Then {
-    /// More input.
-    Read,
-    /// An answer; no input is taken until [`Session::handle_answer`].
-    Ask(Ask),
-    /// Write the replies, throw the rest of the input away (RFC 3207 section 4.2), shake hands,
-    /// then [`Session::handle_tls`].
-    StartTls,
-    /// Write the replies and close.
-    Close,
-}
-
-/// A question to whoever holds policy and spool.
-#[derive(Debug)]
-pub enum Ask {
-    /// Is there such a recipient, and in which mode is its domain?
-    Recipient(Address),
-    /// Store this piece of a large body, behind those before it.
-    Store(Vec<u8>),
-    /// The message is whole: append it. Tentatively when the mode is `through`, else durably.
-    Finish(Box<Finished>),
-    /// The outcome is not in sight: make the tentative message durable and answer at the receipt.
-    Commit,
-    /// Drop what was stored of this message. Needs no answer.
-    Abandon,
-}
-
-/// A whole message.
-#[derive(Debug)]
-pub struct Finished {
-    /// Envelope and facts; `arrival.at_unix_ms` is zero, the session has no wall clock.
-    pub meta: Meta,
-    /// When to answer.
-    pub mode: Mode,
-    /// `None`: every piece went through [`Ask::Store`].
-    pub body: Option<Vec<u8>>,
-}
-
-/// The answer to an [`Ask`].
-#[derive(Debug)]
-pub enum Answer {
-    /// To [`Ask::Recipient`].
-    Recipient(RecipientVerdict),
-    /// To [`Ask::Store`]: go on.
-    Stored,
-    /// To [`Ask::Store`] or [`Ask::Finish`]: no room, or no disk.
-    StoreFailed(StoreFault),
-    /// To [`Ask::Finish`] or [`Ask::Commit`]: durable; only who holds a receipt may say so.
-    Committed {
-        /// The name of the item, told to the client.
-        id: Box<str>,
-    },
-    /// The outcome: it has arrived.
-    Delivered {
-        /// The name of the item, told to the client.
-        id: Box<str>,
-    },
-    /// The outcome: filter or next hop refused it, for good (5yz) or for now (4yz).
-    Refused(Reply),
-    /// The outcome is not to be had soon: the session will ask to commit.
-    Unsettled,
-}
-
-/// What is known of a recipient.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecipientVerdict {
-    /// Accept; this is the mode of its domain.
-    Accept(Mode),
-    /// No such user: 550 5.1.1, or the next hop's own words.
-    Unknown(Option<Reply>),
-    /// Not a domain of ours: 550 5.7.1.
-    NotOurs,
-    /// Nobody could say: 450.
-    Unsure,
-}
-
-/// Why the spool did not take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreFault {
-    /// Below the free-space mark, or at a bound: 452 4.3.1.
-    Full,
-    /// The disk failed: 451 4.3.0.
-    Failed,
-}
-
 impl Session {
     /// A conversation with `peer` that has just connected to `local`. With `expect_proxy` the
     /// connection begins with a PROXY header; set it for configured addresses only.
@@ -244,6 +150,7 @@ impl Session {
             refused_recipients: 0,
             idle_commands: 0,
             futile: 0,
+            steps: 0,
             quit: false,
             timer,
         }
@@ -280,6 +187,48 @@ impl Session {
     /// Whether the message's last octet was read and the reply is still owed.
     pub fn owes_reply(&self) -> bool {
         matches!(self.state, State::AwaitOutcome | State::AwaitReceipt)
+    }
+
+    /// Whether the last octet of a message was read and its fate is not told yet. Such a connection
+    /// is never sent away to make room: its client would bring the message a second time.
+    pub fn has_ended_message(&self) -> bool {
+        let storing_the_end = matches!(self.state, State::AwaitStored { next: AfterStore::Finish });
+        self.owes_reply() || storing_the_end || self.state == State::ReadyToFinish
+    }
+
+    /// A number that changes whenever the client moves on: with a step towards a message's end, or
+    /// with 4 KiB of it. Empty talk and single octets do not count.
+    pub fn progress(&self) -> u64 {
+        let body =
+            self.transaction.as_ref().and_then(|transaction| transaction.reader.as_ref()).map_or(0, BodyReader::size);
+        (u64::from(self.steps) << 32) | (body / PROGRESS_BYTES)
+    }
+
+    /// Octets of a message held in memory for this client.
+    pub fn held_bytes(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.body.len())
+    }
+
+    /// The reverse-path of the open transaction; `Some(None)` is `<>`.
+    pub fn sender(&self) -> Option<Option<&Address>> {
+        self.transaction.as_ref().map(|transaction| transaction.mail.sender.as_ref())
+    }
+
+    /// What the client called itself.
+    pub fn helo(&self) -> Option<&str> {
+        self.helo.as_deref()
+    }
+
+    /// Recipients refused because there is no such one.
+    pub fn refused_recipients(&self) -> u32 {
+        self.refused_recipients
+    }
+
+    /// Whether the client was thrown out for breaking the rules.
+    pub fn broke_the_rules(&self) -> bool {
+        self.errors > limits::ERRORS_MAX
+            || self.idle_commands > limits::IDLE_COMMANDS_MAX
+            || self.futile > limits::FUTILE_MAX
     }
 
     /// Whether an answer to an [`Ask`] is outstanding: no input is taken until it is given.
@@ -341,6 +290,7 @@ impl Session {
     /// The handshake is done; everything said before is forgotten (RFC 3207 section 4.2).
     pub fn handle_tls(&mut self, now: Instant, facts: TlsFacts) {
         self.tls = Some(Box::new(facts));
+        self.steps += 1;
         self.helo = None;
         self.esmtp = false;
         self.transaction = None;
@@ -409,6 +359,21 @@ impl Session {
         may_close
     }
 
+    /// The place is wanted, or patience is over. `None`: not between the end of a message and our
+    /// reply to it. Otherwise the connection is over; write the reply if that costs nothing.
+    pub fn handle_eviction(&mut self, why: Eviction, out: &mut Vec<u8>) -> Option<Then> {
+        if self.has_ended_message() || self.is_closed() {
+            return None;
+        }
+        // A handshake cannot be interrupted by words, nor a PROXY header.
+        if !matches!(self.state, State::AwaitTls | State::ExpectProxy) {
+            replies::eviction(why).write_to(out);
+        }
+        let streamed = self.forget_transaction();
+        self.state = State::Closed;
+        Some(if streamed { Then::Ask(Ask::Abandon) } else { Then::Close })
+    }
+
     /// The answer to the last [`Ask`]; afterwards call [`Self::handle_bytes`] with what is left.
     /// An answer that nobody waits for (it came after a timeout) is ignored.
     pub fn handle_answer(&mut self, now: Instant, answer: Answer, out: &mut Vec<u8>) -> Then {
@@ -451,6 +416,7 @@ impl Session {
     /// Back to the state behind EHLO.
     fn end_transaction(&mut self, now: Instant) {
         self.transaction = None;
+        self.steps += 1;
         self.idle_commands = 0;
         self.futile = 0;
         self.state = State::ExpectCommand;
@@ -627,3 +593,7 @@ impl Session {
         self.transaction.take().is_some_and(|transaction| transaction.streamed)
     }
 }
+
+/// So much of a message is a step of its own: a client at the minimum rate makes one in eight
+/// seconds, one that sends an octet a second none in an hour.
+const PROGRESS_BYTES: u64 = 4 * 1024;

@@ -29,6 +29,7 @@ impl Session {
         }
         transaction.reader = Some(BodyReader::new(size_max));
         self.state = State::ExpectData;
+        self.steps += 1;
         self.timer.body(now);
         replies::GO_AHEAD.write_to(out);
         None

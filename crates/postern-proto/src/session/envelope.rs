@@ -47,6 +47,7 @@ impl Session {
             store_failed: None,
             chunked: false,
         }));
+        self.steps += 1;
         replies::SENDER_OK.write_to(out);
         None
     }
@@ -96,6 +97,7 @@ impl Session {
             RecipientVerdict::Accept(mode) => {
                 transaction.mode = Some(mode);
                 transaction.recipients.push(recipient);
+                self.steps += 1;
                 replies::RECIPIENT_OK.write_to(out);
             }
             RecipientVerdict::Unknown(reply) => {
@@ -111,6 +113,10 @@ impl Session {
                 replies::NOT_OURS.write_to(out);
             }
             RecipientVerdict::Unsure => replies::UNSURE.write_to(out),
+            RecipientVerdict::Defer(why) => {
+                self.futile += 1;
+                replies::deferral(why).write_to(out);
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ impl Session {
     pub(super) fn handle_hello(&mut self, name: &str, extended: bool, out: &mut Vec<u8>) -> Option<Then> {
         // EHLO in a transaction is a reset (RFC 5321 section 4.1.4).
         let streamed = self.forget_transaction();
+        self.steps += u32::from(self.helo.is_none());
         self.helo = Some(name.into());
         self.esmtp = extended;
         if extended {

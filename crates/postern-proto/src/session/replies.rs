@@ -3,6 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
+use super::{Deferral, Eviction};
 use crate::reply::{Enhanced, Reply};
 
 pub(super) static OK: Reply = Reply::new(250, Enhanced(2, 0, 0), "OK");
@@ -62,6 +63,29 @@ pub(super) static BARE_LINE_END: Reply =
 pub(super) static LINE_BOMB: Reply = Reply::new(554, Enhanced(5, 6, 0), "Message holds a line that is too long");
 pub(super) static HEADER_BOMB: Reply = Reply::new(554, Enhanced(5, 6, 0), "Message header too large");
 pub(super) static LOOP: Reply = Reply::new(554, Enhanced(5, 4, 6), "Too many hops: this message goes in a circle");
+
+static BUSY: Reply = Reply::new(451, Enhanced(4, 3, 2), "Too much mail at the moment, try again later");
+static GREYLISTED: Reply = Reply::new(450, Enhanced(4, 7, 1), "Try again in a few minutes");
+static HARVESTING: Reply = Reply::new(450, Enhanced(4, 7, 1), "Too many unknown recipients, try again later");
+static MAKE_ROOM: Reply = Reply::new(421, Enhanced(4, 3, 2), "Too busy, come back later");
+
+/// Why not now.
+pub(super) fn deferral(why: Deferral) -> &'static Reply {
+    match why {
+        Deferral::Busy => &BUSY,
+        Deferral::NoRoom => &FULL,
+        Deferral::Greylisted => &GREYLISTED,
+        Deferral::Harvesting => &HARVESTING,
+    }
+}
+
+/// The last word to who must go.
+pub(super) fn eviction(why: Eviction) -> &'static Reply {
+    match why {
+        Eviction::Place => &MAKE_ROOM,
+        Eviction::Idle => &TIMED_OUT,
+    }
+}
 
 /// `220 mx.example.com ESMTP Postern`.
 pub(super) fn greeting(hostname: &str, out: &mut Vec<u8>) {

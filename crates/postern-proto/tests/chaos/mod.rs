@@ -262,7 +262,8 @@ fn recipient_answer(pick: u8) -> Answer {
         0 => RecipientVerdict::Unknown(None),
         1 => RecipientVerdict::NotOurs,
         2 => RecipientVerdict::Unsure,
-        3 => RecipientVerdict::Accept(Mode::Collect),
+        3 => RecipientVerdict::Defer(postern_proto::session::Deferral::Busy),
+        4 => RecipientVerdict::Accept(Mode::Collect),
         _ => RecipientVerdict::Accept(Mode::Through),
     })
 }
