@@ -4,6 +4,7 @@
 //! but reading files.
 
 pub(crate) mod definition;
+pub(crate) mod judging;
 pub(crate) mod parse;
 pub(crate) mod sample;
 pub(crate) mod settings;
@@ -41,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) mode_by_domain: BTreeMap<String, Mode>,
     /// Where mail from the relay listener goes.
     pub(crate) relay_next_hop: Option<Route>,
+    /// Who judges content, in the order of asking.
+    pub(crate) filters: Vec<judging::FilterConfig>,
 }
 
 impl Config {
@@ -91,8 +94,17 @@ impl Config {
             Some(text) => Some(relay_route(text).map_err(|what| source_fault(source, "relay.next_hop", &what))?),
             None => None,
         };
-        let config =
-            Self { settings, hostname, recipients, deliver, deliver_by_domain, mode_by_domain, relay_next_hop };
+        let filters = judging::filters(&settings, source)?;
+        let config = Self {
+            settings,
+            hostname,
+            recipients,
+            deliver,
+            deliver_by_domain,
+            mode_by_domain,
+            relay_next_hop,
+            filters,
+        };
         config.validate(flags, source)?;
         Ok(config)
     }
@@ -124,6 +136,7 @@ impl Config {
             return fault("smtp.listen", "nothing to listen on".into(), "give smtp.listen or relay.listen an address");
         }
         self.validate_ranges(source)?;
+        judging::validate(settings, source)?;
         let callouts = self.recipients.iter().filter(|(_, setting)| **setting == RecipientsSetting::Callout);
         for (domain, _) in callouts {
             let route = self.route_of(domain);

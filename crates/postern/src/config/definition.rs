@@ -29,20 +29,28 @@ pub(crate) struct Key {
     pub(crate) hidden: bool,
 }
 
+impl Section {
+    /// `domain` of `domain."example.org"`: such a table is written once per name.
+    pub(crate) fn family(&self) -> Option<&'static str> {
+        self.name.split_once('.').map(|(family, _)| family)
+    }
+}
+
 /// Defines one table: `name: Type = default "TOML";`, `name: Option<Type> = example "TOML";`, or
 /// `name: Type = hidden "TOML";` with a default that the sample does not show.
+/// `name as "word"` is a key that Rust keeps for itself.
 macro_rules! section {
     (
         $(#[doc = $about:literal])*
         $struct:ident, $name:literal, {
-            $( $(#[doc = $doc:literal])* $key:ident : $kind:ty = $mark:ident $value:literal; )*
+            $( $(#[doc = $doc:literal])* $key:ident $(as $word:literal)? : $kind:ty = $mark:ident $value:literal; )*
         }
     ) => {
         $(#[doc = $about])*
         #[derive(Clone, Debug, serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub(crate) struct $struct {
-            $( $(#[doc = $doc])* pub(crate) $key: $kind, )*
+            $( $(#[doc = $doc])* $(#[serde(rename = $word)])? pub(crate) $key: $kind, )*
         }
 
         impl Default for $struct {
@@ -57,7 +65,7 @@ macro_rules! section {
                 name: $name,
                 about: &[$($about),*],
                 keys: &[$( $crate::config::definition::Key {
-                    name: stringify!($key),
+                    name: $crate::config::definition::section!(@name $key $($word)?),
                     about: &[$($doc),*],
                     value: $value,
                     is_default: $crate::config::definition::section!(@is_default $mark),
@@ -66,6 +74,8 @@ macro_rules! section {
             };
         }
     };
+    (@name $key:ident $word:literal) => { $word };
+    (@name $key:ident) => { stringify!($key) };
     (@default example $value:literal) => { None };
     (@default $mark:ident $value:literal) => { $crate::config::definition::default_value($value) };
     (@is_default example) => { false };

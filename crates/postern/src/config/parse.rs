@@ -108,6 +108,10 @@ fn read(source: &Source, table: Spanned<DeTable<'_>>) -> Result<Settings, Box<Fa
             "log" => settings.log = section(source, value)?,
             "run_as" => settings.run_as = section(source, value)?,
             "dns" => settings.dns = section(source, value)?,
+            "trust" => settings.trust = section(source, value)?,
+            "filter" => settings.filter = section(source, value)?,
+            "quarantine" => settings.quarantine = section(source, value)?,
+            "dnsbl" => settings.dnsbl = section(source, value)?,
             _ => {
                 general.insert(key, value);
             }
@@ -176,10 +180,10 @@ fn unknown_key(source: &Source, root: &DeTable<'_>) -> Result<(), Box<Fault>> {
     for (key, value) in root.iter() {
         let name: &str = key.get_ref();
         match value.get_ref() {
-            DeValue::Table(inner) if name == "domain" => {
-                for (domain, table) in inner.iter() {
+            DeValue::Table(inner) if SECTIONS.iter().any(|section| section.family() == Some(name)) => {
+                for (one, table) in inner.iter() {
                     if let DeValue::Table(table) = table.get_ref() {
-                        unknown_in(source, "domain.", &format!("[domain.\"{}\"]", domain.get_ref()), table)?;
+                        unknown_in(source, &format!("{name}."), &format!("[{}]", join(name, one.get_ref())), table)?;
                     }
                 }
             }

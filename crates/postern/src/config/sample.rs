@@ -16,8 +16,10 @@ pub(crate) fn sample() -> String {
         if section.name.is_empty() {
             out.push('\n');
         } else {
-            // An empty table changes nothing, but [recipients] would replace its default.
-            let mark = if section.keys.iter().all(|key| !key.is_default) { "#" } else { "" };
+            // An empty table changes nothing, but [recipients] would replace its default, and a table that is
+            // written once per name would be one of that name.
+            let named = section.family().is_some();
+            let mark = if named || section.keys.iter().all(|key| !key.is_default) { "#" } else { "" };
             push_line(&mut out, &format!("{mark}[{}]", section.name));
         }
         for key in section.keys.iter().filter(|key| !key.hidden) {

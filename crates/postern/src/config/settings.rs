@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use super::definition::{Section, section};
-use super::values::{Addresses, ClientAddressSetting, LogFormat, LogLevel, ModeSetting, RecipientsSetting, Size, Span};
+use super::values::{
+    Addresses, ClientAddressSetting, LogFormat, LogLevel, ModeSetting, Network, OnSpam, RecipientsSetting, Size, Span,
+};
 
 section! {
     /// Postern: a mail front door that keeps real mail moving through a spam flood.
@@ -154,10 +156,66 @@ section! {
 }
 
 section! {
-    /// Look-ups made by `check`.
+    /// Look-ups: by `check`, and of who a client is.
     Dns, "dns", {
         /// The resolver to ask; by default the system's.
         resolver: Option<SocketAddr> = example "\"127.0.0.1:53\"";
+        /// Ask who a client is: SPF, the name of its address, the lists of [dnsbl]. Only in the calm or for few,
+        /// never for the known, and nobody waits for the answer.
+        identity: bool = default "true";
+    }
+}
+
+section! {
+    /// Who is let in first when not all can be. Learnt from mail that comes and goes, from `postern learn`
+    /// and `postern report`; `postern why ADDRESS` explains it.
+    Trust, "trust", {
+        /// Judge and log "would have …", but turn nobody away for their class. For the first days.
+        observe: bool = default "false";
+        /// Addresses and networks that always come first. `postern peer add` adds more without a restart.
+        pinned: Vec<Network> = default "[]";
+        /// Domains whose mail comes first from the addresses that are proven theirs (SPF, or a confirmed name).
+        pinned_domains: Vec<String> = default "[]";
+        /// Forwarders and mailing lists: never blamed for what they pass on.
+        forwarders: Vec<Network> = default "[]";
+        /// Providers with many tenants behind shared addresses: a class of their own, judged by author.
+        /// Added to those that are known from the start.
+        providers: Vec<String> = default "[]";
+        /// Unknown senders that may become known by good history alone, a day. The bound on what a patient
+        /// spammer can buy; those whom you write to are not counted.
+        promotions_a_day: u32 = default "100";
+    }
+}
+
+section! {
+    /// A content filter; write one table per filter. They are asked in the order of their names.
+    Filter, "filter.rspamd", {
+        /// milter:inet:HOST:PORT, milter:unix:PATH, rspamd:HOST:PORT, spamd:HOST:PORT or spamd:PATH.
+        target as "use": Option<String> = example "\"rspamd:127.0.0.1:11333\"";
+        /// How long it may take for one message; then it counts as absent, and the mail is collected until it is back.
+        timeout: Span = default "\"20s\"";
+        /// Messages that it judges at once.
+        workers: usize = default "8";
+        /// Spam whose sender has been told 250: mark (delivered with a header that says so) or quarantine.
+        /// In the calm spam is refused in the session.
+        on_spam: OnSpam = default "\"mark\"";
+    }
+}
+
+section! {
+    /// Mail set aside by a filter; `postern queue ls` shows it, `postern queue release ID` delivers it.
+    Quarantine, "quarantine", {
+        /// How long it is kept. What is removed then is logged, message by message.
+        keep: Span = default "\"30d\"";
+    }
+}
+
+section! {
+    /// A DNS list of addresses (RFC 5782); write one table per zone. None is asked without one. A listing is
+    /// evidence, never a verdict alone.
+    Dnsbl, "dnsbl.\"dnsbl.example.org\"", {
+        /// What a listing says: -100 to -1 against the address, 1 to 100 for it.
+        weight: i8 = default "-50";
     }
 }
 
@@ -200,6 +258,14 @@ pub(crate) struct Settings {
     pub(crate) run_as: RunAs,
     /// `[dns]`
     pub(crate) dns: Dns,
+    /// `[trust]`
+    pub(crate) trust: Trust,
+    /// `[filter.…]`
+    pub(crate) filter: BTreeMap<String, Filter>,
+    /// `[quarantine]`
+    pub(crate) quarantine: Quarantine,
+    /// `[dnsbl."…"]`
+    pub(crate) dnsbl: BTreeMap<String, Dnsbl>,
 }
 
 /// `[recipients]` has domains for keys; this is what the sample says about it.
@@ -237,7 +303,7 @@ const RECIPIENTS: Section = Section {
 };
 
 /// All tables in the order of the sample file.
-pub(crate) const SECTIONS: [Section; 13] = [
+pub(crate) const SECTIONS: [Section; 17] = [
     General::SECTION,
     Smtp::SECTION,
     RECIPIENTS,
@@ -249,6 +315,10 @@ pub(crate) const SECTIONS: [Section; 13] = [
     Log::SECTION,
     RunAs::SECTION,
     Dns::SECTION,
+    Trust::SECTION,
+    Filter::SECTION,
+    Quarantine::SECTION,
+    Dnsbl::SECTION,
     Door::SECTION,
     Admin::SECTION,
 ];
@@ -257,6 +327,10 @@ pub(crate) const SECTIONS: [Section; 13] = [
 pub(crate) fn key(section: &str, key: &str) -> Option<&'static super::definition::Key> {
     SECTIONS
         .iter()
-        .find(|known| known.name == section || (section.starts_with("domain.") && known.name.starts_with("domain.")))
+        .find(|known| known.name == section || known.family().is_some_and(|family| family_of(section) == Some(family)))
         .and_then(|known| known.keys.iter().find(|known| known.name == key))
+}
+
+fn family_of(section: &str) -> Option<&str> {
+    section.split_once('.').map(|(family, _)| family)
 }

@@ -93,6 +93,31 @@ fn what_would_not_run_or_would_refuse_all_mail_is_refused_with_its_place_and_a_c
 }
 
 #[test]
+fn a_filter_a_list_and_a_pin_are_read_and_a_wrong_one_is_named_with_its_place() {
+    let text = "[filter.rspamd]\nuse = \"rspamd:127.0.0.1:11333\"\non_spam = \"quarantine\"\n\
+                [filter.clamav]\nuse = \"milter:unix:/run/clamav.sock\"\ntimeout = \"5s\"\n\
+                [dnsbl.\"list.example.org\"]\nweight = 20\n[trust]\npinned = [\"192.0.2.7\", \"2001:db8::5/32\"]\n";
+    let config = load(text, ServeArgs::default()).expect("valid");
+    let names: Vec<&str> = config.filters.iter().map(|filter| filter.filter.name.as_str()).collect();
+    assert_eq!(names, ["clamav", "rspamd"]);
+    assert_eq!(config.filters[0].filter.timeout, Duration::from_secs(5));
+    assert_eq!(config.filters[1].on_spam, values::OnSpam::Quarantine);
+    assert_eq!(config.settings.dnsbl["list.example.org"].weight, 20);
+    let pinned: Vec<String> = config.settings.trust.pinned.iter().map(ToString::to_string).collect();
+    assert_eq!(pinned, ["192.0.2.7", "2001:db8::/32"]);
+    let check = |text: &str, expected: &[&str]| check_refused(text, ServeArgs::default(), Code::Config, expected);
+    check("[filter.x]\n", &["filter.x", "which filter", "milter:inet:HOST:PORT"]);
+    check("[filter.x]\nuse = \"pigeon:a\"\n", &["2:7", "filter.x.use", "rspamd:HOST:PORT"]);
+    check("[filter.x]\nworker = 1\n", &["unknown key \"worker\" in [filter.x]", "\"workers\""]);
+    check("[filter.x]\nuse = \"rspamd:h:1\"\nworkers = 0\n", &["3:11", "filter.x.workers"]);
+    check("[filter.x]\nuse = \"rspamd:h:1\"\ntimeout = \"5ms\"\n", &["3:11", "filter.x.timeout"]);
+    check("[dnsbl.\"a.example\"]\nweight = 0\n", &["2:10", "weight", "-100 to -1"]);
+    check("[trust]\npinned = [\"nowhere\"]\n", &["trust.pinned", "nowhere", "2001:db8::/32"]);
+    check("[trust]\nproviders = [\"a b\"]\n", &["trust.providers", "not a domain"]);
+    check("[quarantine]\nkeep = \"1h\"\n", &["quarantine.keep", "\"1d\""]);
+}
+
+#[test]
 fn an_address_needs_no_brackets_and_auto_is_the_default_mode() {
     let text = "mode = \"auto\"\n[smtp]\nlisten = \"0.0.0.0:25\"\n[domain.\"a.example\"]\nmode = \"auto\"\n";
     let config = load(text, ServeArgs::default()).expect("valid");

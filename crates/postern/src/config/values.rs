@@ -2,11 +2,12 @@
 //! and the recipients of a domain. Each says in its error what would have been right.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use postern_proto::mode::Mode;
 use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
@@ -23,6 +24,10 @@ pub(crate) struct Span(pub(crate) Duration);
 /// One address, or a list of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses(pub(crate) Vec<SocketAddr>);
+
+/// A network, `192.0.2.0/24`, or one address, which is the smallest of networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network(pub(crate) IpNet);
 
 /// A configured mode. `auto`, the word of `postern mode`, is the default there: through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +58,16 @@ pub(crate) enum ClientAddressSetting {
     Xclient,
     /// A PROXY protocol header, version 2.
     Proxy,
+}
+
+/// What becomes of mail that a filter calls spam when its sender has been told 250.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OnSpam {
+    /// Delivered, with a header that says so.
+    Mark,
+    /// Kept aside for [quarantine] keep, visible.
+    Quarantine,
 }
 
 /// How log lines are written.
@@ -191,6 +206,33 @@ impl<'de> Deserialize<'de> for Addresses {
             }
         }
         deserializer.deserialize_any(List)
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    /// Bits behind the prefix are dropped: `192.0.2.7/24` is `192.0.2.0/24`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            |_| format!("\"{text}\" is no address and no network: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32");
+        let network = match text.parse::<IpAddr>() {
+            Ok(addr) => IpNet::from(addr),
+            Err(_) => text.parse::<IpNet>().map_err(wrong)?,
+        };
+        Ok(Self(network.trunc()))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() { self.0.addr().fmt(f) } else { self.0.fmt(f) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

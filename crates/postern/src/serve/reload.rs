@@ -165,6 +165,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[spool]", differs(&a.spool, &b.spool)),
         ("[log]", differs(&a.log, &b.log)),
         ("[run_as]", differs(&a.run_as, &b.run_as)),
+        ("[dns]", differs(&a.dns, &b.dns)),
+        ("[trust]", differs(&a.trust, &b.trust)),
+        ("[filter]", differs(&a.filter, &b.filter)),
+        ("[quarantine]", differs(&a.quarantine, &b.quarantine)),
+        ("[dnsbl]", differs(&a.dnsbl, &b.dnsbl)),
     ];
     compared.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
