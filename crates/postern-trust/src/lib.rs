@@ -1,11 +1,17 @@
 //! Who is let in first: evidence, the trust book, classes, pressure, admission, modes. Pure: bytes,
 //! integers and `now` come in, decisions go out; no I/O, no clock.
 
+pub mod admission;
 mod book;
 mod class;
 mod evidence;
 mod explain;
+pub mod greylist;
+pub mod pressure;
+pub mod promise;
+pub mod shares;
 mod snapshot;
+pub mod weather;
 
 pub use book::{Book, BookOptions, Pins, Writer};
 pub use class::{CLASSES, Class};
