@@ -1,0 +1,66 @@
+//! The two system calls of steering: the only `unsafe` of this crate.
+//!
+//! Neither rustix nor socket2 has these socket options, and neither has a general `setsockopt`; so
+//! they are called here, through libc, and nowhere else. Nothing here decides anything.
+
+#![expect(unsafe_code, reason = "socket options that no library wraps")]
+
+use std::net::TcpListener;
+
+use super::SteeringError;
+use super::program::Program;
+
+/// Gives the group of this listener a program, in the place of any other.
+#[cfg(target_os = "linux")]
+pub(super) fn attach(listener: &TcpListener, program: &Program) -> Result<(), SteeringError> {
+    let length = u16::try_from(program.len())
+        .map_err(|_| SteeringError::Refused(std::io::Error::from(std::io::ErrorKind::FileTooLarge)))?;
+    let mut filter: Vec<libc::sock_filter> = program
+        .instructions()
+        .iter()
+        .map(|one| libc::sock_filter { code: one.code, jt: one.if_true, jf: one.if_false, k: one.k })
+        .collect();
+    let argument = libc::sock_fprog { len: length, filter: filter.as_mut_ptr() };
+    // SAFETY: the option takes a `struct sock_fprog`, whose size is given. It points to `length`
+    // instructions in `filter`, which outlives the call; the kernel only reads them, checks them
+    // itself, and keeps a copy.
+    set(listener, libc::SO_ATTACH_REUSEPORT_CBPF, &argument)
+}
+
+/// Takes the program away.
+#[cfg(target_os = "linux")]
+pub(super) fn detach(listener: &TcpListener) -> Result<(), SteeringError> {
+    let unused: libc::c_int = 0;
+    set(listener, libc::SO_DETACH_REUSEPORT_BPF, &unused)
+}
+
+#[cfg(target_os = "linux")]
+fn set<T>(listener: &TcpListener, option: libc::c_int, argument: &T) -> Result<(), SteeringError> {
+    use std::os::fd::AsRawFd;
+
+    let size = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
+    // SAFETY: `listener` is borrowed, so the descriptor is open; `argument` is a live value of the
+    // size given. What it points to, if anything, the callers answer for.
+    let result = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            std::ptr::from_ref(argument).cast::<libc::c_void>(),
+            size,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(super::sorted(std::io::Error::last_os_error())) }
+}
+
+/// Elsewhere there is nothing like it.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn attach(_listener: &TcpListener, _program: &Program) -> Result<(), SteeringError> {
+    Err(SteeringError::Unsupported)
+}
+
+/// Elsewhere there is nothing like it.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn detach(_listener: &TcpListener) -> Result<(), SteeringError> {
+    Err(SteeringError::Unsupported)
+}
