@@ -8,11 +8,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use postern_proto::mode::Modes;
 use postern_spool::Spool;
+use postern_trust::EvidenceSender;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::carries::Carries;
+use crate::filters::FilterTable;
+use crate::health::Health;
 use crate::limits::FILE_THREADS_MAX;
 use crate::route::RouteTable;
 use crate::stats::{Counters, DrainStats};
@@ -45,6 +48,17 @@ pub struct DrainOptions {
     /// can make them (one recipient taken, one refused), nobody reads more, and with inline bodies of
     /// 128 KiB they are 1.3 GB of the disk at worst.
     pub dead_letters_max: usize,
+    /// The filters that judge mail before it leaves; to be replaced as a whole while the drain runs, with
+    /// [`DrainHandle::wake`] behind it. None by default.
+    pub filters: Arc<ArcSwap<FilterTable>>,
+    /// How long the quarantine keeps a message. 30 d: time to miss it, and to ask for it.
+    pub quarantine_keep: Duration,
+    /// Messages the quarantine holds; the oldest is dropped for one more, and the log says so. 100,000:
+    /// strangers fill it, at a typical 10 KiB it is 1 GB of the disk.
+    pub quarantine_max: usize,
+    /// Where what is learnt of senders goes: the filters' judgements, unknown recipients, and whom this
+    /// site writes to.
+    pub evidence: Option<EvidenceSender>,
     /// Messages per second that leave in mode `collect`; `None` is as fast as the hops take them.
     pub collect_rate: Option<u32>,
     /// How often a next hop whose capabilities are known is asked again. 10 min.
@@ -65,6 +79,10 @@ impl Default for DrainOptions {
             backoff_first: Duration::from_secs(1),
             backoff_max: Duration::from_secs(300),
             dead_letters_max: 10_000,
+            filters: Arc::default(),
+            quarantine_keep: Duration::from_secs(30 * 24 * 3600),
+            quarantine_max: 100_000,
+            evidence: None,
             collect_rate: None,
             probe_every: Duration::from_secs(600),
             probe_unknown_every: Duration::from_secs(10),
@@ -82,6 +100,8 @@ pub struct DrainHandle {
     commands: mpsc::Sender<Command>,
     counters: Arc<Counters>,
     carries: watch::Receiver<Carries>,
+    routes: Arc<ArcSwap<RouteTable>>,
+    filters: Arc<ArcSwap<FilterTable>>,
     /// Closes when the thread has ended.
     ended: watch::Receiver<()>,
 }
@@ -131,6 +151,7 @@ impl Drain {
             .thread_name("drain-files")
             .build()?;
         let shared = counters.clone();
+        let (routes_too, filters) = (routes.clone(), options.filters.clone());
         thread::Builder::new().name("drain".to_owned()).spawn(move || {
             let local = LocalSet::new();
             local.block_on(&runtime, Worker::new(spool, routes, modes, options, shared, carries_out).run(inbox));
@@ -138,7 +159,7 @@ impl Drain {
             runtime.shutdown_timeout(Duration::from_secs(1));
             drop(ended_out);
         })?;
-        Ok(DrainHandle { commands, counters, carries, ended })
+        Ok(DrainHandle { commands, counters, carries, routes: routes_too, filters, ended })
     }
 }
 
@@ -163,6 +184,12 @@ impl DrainHandle {
     /// Counters and states, for `status`.
     pub fn stats(&self) -> DrainStats {
         self.counters.snapshot()
+    }
+
+    /// What keeps mail for `domain` (lower case) from being judged or from leaving now.
+    pub fn health(&self, domain: &str) -> Health {
+        let (routes, filters) = (self.routes.load(), self.filters.load());
+        self.counters.health(routes.route_of_lane(domain), filters.judges(domain).then_some(&*filters))
     }
 
     /// What all routes carry; changes as next hops are asked.

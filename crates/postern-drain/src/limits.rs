@@ -52,6 +52,10 @@ pub(crate) const RELEASE_RETRIES_MAX: usize = 10_000;
 /// mode of their domain, so that an item which is once on its way is not caught by `hold` again.
 pub const RELEASED_CLASS: u8 = 254;
 
+/// The class of items that a filter wants kept aside. The drain delivers none of them: they wait for the
+/// operator, or for the end of [`crate::DrainOptions::quarantine_keep`].
+pub const QUARANTINE_CLASS: u8 = 253;
+
 /// Bytes of a next hop's words kept in metadata, statistics and reports.
 pub(crate) const REASON_BYTES_MAX: usize = 512;
 

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use postern_trust::CLASSES;
+
 use crate::limits::DESTINATIONS_MAX;
 use crate::settle::{Outcome, bounded};
 
@@ -31,8 +33,61 @@ pub struct DrainStats {
     pub panics: u64,
     /// Messages still to be released by `drain` commands.
     pub releasing: u64,
+    /// Messages in quarantine.
+    pub quarantined: u64,
+    /// Messages dropped from the quarantine since start: too old, or too many.
+    pub quarantine_dropped: u64,
+    /// By class, best first: those of `postern_trust::Class`. What was let go from `hold` counts in the
+    /// class it came with.
+    pub classes: [ClassStats; CLASSES],
     /// By name.
     pub destinations: Vec<DestinationStats>,
+    /// In the order in which they are asked.
+    pub filters: Vec<FilterStats>,
+}
+
+/// What waits and what leaves of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClassStats {
+    /// Messages that may leave or wait for their retry; neither dead letters nor quarantine.
+    pub backlog: u64,
+    /// Their bytes.
+    pub backlog_bytes: u64,
+    /// Messages that have left since start.
+    pub left: u64,
+    /// How fast they left lately, in messages per 1,000 s; not measured anew while there is nothing to leave.
+    pub left_per_1000_s: u64,
+}
+
+/// One filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterStats {
+    /// As configured.
+    pub name: String,
+    /// Whether it judges.
+    pub state: DestinationState,
+    /// Milliseconds since 1970 from when on it could not be reached or did not answer.
+    pub away_since_unix_ms: Option<u64>,
+    /// Judgements under way.
+    pub running: u64,
+    /// Verdicts since start, those below together.
+    pub judged: u64,
+    /// Nothing was wrong.
+    pub accepted: u64,
+    /// To be marked.
+    pub marked: u64,
+    /// To be kept aside.
+    pub quarantined: u64,
+    /// Rejected, or to be thrown away (which is not done).
+    pub rejected: u64,
+    /// Not now.
+    pub tempfailed: u64,
+    /// Judgements that failed since start: not reached, out of time, nonsense.
+    pub failed: u64,
+    /// What a judgement takes, in milliseconds: a moving average over some sixteen.
+    pub latency_ms: u64,
+    /// What went wrong last; forgotten with the next verdict.
+    pub last_error: Option<String>,
 }
 
 /// One next hop or Maildir.
@@ -42,6 +97,8 @@ pub struct DestinationStats {
     pub name: String,
     /// Whether mail leaves.
     pub state: DestinationState,
+    /// Milliseconds since 1970 from when on it could not be reached.
+    pub away_since_unix_ms: Option<u64>,
     /// Deliveries under way.
     pub running: u64,
     /// Recipients delivered since start.
@@ -128,6 +185,7 @@ impl Counters {
         let mut stats = DestinationStats {
             name: destination.to_owned(),
             state: DestinationState::Up,
+            away_since_unix_ms: None,
             running: 0,
             delivered: 0,
             deferred: 0,
@@ -153,6 +211,7 @@ impl Counters {
             panics: read(&self.panics),
             releasing: read(&self.releasing),
             destinations,
+            ..DrainStats::default()
         }
     }
 
