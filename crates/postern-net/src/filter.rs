@@ -21,6 +21,9 @@ use crate::client::Target;
 mod milter;
 mod rspamd;
 mod spamd;
+mod stream;
+
+use postern_proto::milter::clean_field;
 
 /// One filter, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,3 +224,37 @@ pub async fn judge(filter: &Filter, hostname: &str, subject: &Subject<'_>) -> Re
     };
     tokio::time::timeout(filter.timeout, judged).await.unwrap_or(Err(FilterError::TimedOut))
 }
+
+/// A message that is larger than this kind of filter takes: let through, and said so.
+fn too_big(kind: &str, bytes: u64, bytes_max: u64) -> Finding {
+    let mut finding = Finding::new(Verdict::Accept);
+    finding.reason = Some(format!("too big for {kind}: {bytes} octets, it is asked up to {bytes_max}"));
+    finding
+}
+
+/// A filter's words in one bounded line, for logs and replies.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.trim().chars() {
+        if line.len() + c.len_utf8() > WORDS_BYTES_MAX {
+            break;
+        }
+        line.push(if c.is_control() { ' ' } else { c });
+    }
+    line
+}
+
+/// A score as it is kept. A filter's "1000" is a thousand points; what does not fit is the largest that does.
+fn hundredths(score: f64) -> i32 {
+    #[expect(clippy::cast_possible_truncation, reason = "a cast from float saturates, and NaN is 0")]
+    let hundredths = (score * 100.0).round() as i32;
+    hundredths
+}
+
+/// Header changes in one finding, as for milters.
+const HEADER_CHANGES_MAX: usize = postern_proto::milter::HEADER_CHANGES_MAX;
+/// The text of a reply line (RFC 5321 section 4.5.3.1.5 allows 512 with the code).
+const WORDS_BYTES_MAX: usize = 480;
+
+#[cfg(test)]
+mod tests;
