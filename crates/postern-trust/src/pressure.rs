@@ -79,7 +79,7 @@ impl Readings {
 }
 
 fn per_mille(part: u64, whole: u64) -> u64 {
-    if whole == 0 { 0 } else { part.saturating_mul(1000) / whole }
+    part.saturating_mul(1000).checked_div(whole).unwrap_or(0)
 }
 
 /// How much of what everybody shares is gone.

@@ -89,16 +89,17 @@ impl Default for Shares {
                 share(300, 950),
                 share(20, 700),
             ]),
-            // A tenth of the memory is never a stranger's: reading from the known goes on.
-            memory: ClassShares([share(150, 1000), share(350, 1000), share(150, 900), share(200, 900), share(20, 500)]),
+            // Cannot be taken back, so floors are kept free, and hence small: strangers alone get seven
+            // tenths, and reading from the known goes on when they have them.
+            memory: ClassShares([share(50, 1000), share(150, 1000), share(50, 900), share(200, 900), share(20, 500)]),
             // Strangers stop at 85 % of the spool, suspects at 60 %: when space gets short the known
             // are the last to be deferred, and when it returns they are the first to be taken.
             disk: ClassShares([share(50, 1000), share(100, 1000), share(0, 950), share(0, 850), share(0, 600)]),
-            // Cannot be taken back once begun (a millisecond or so): floors are kept free.
+            // As for memory; but each is over in milliseconds.
             handshakes: ClassShares([
-                share(150, 1000),
-                share(300, 1000),
-                share(150, 900),
+                share(100, 1000),
+                share(200, 1000),
+                share(50, 900),
                 share(200, 700),
                 share(0, 300),
             ]),

@@ -1,0 +1,122 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// A drain of `rate` messages a second that always has work, watched for `seconds`.
+fn watched(promise: &mut Promise, from_ms: u64, seconds: u64, rate: u64, seen: &mut DrainSeen) -> u64 {
+    seen.ready = 1000;
+    seen.healthy = true;
+    for second in 1..=seconds {
+        seen.left += rate;
+        promise.update(from_ms + second * 1000, seen);
+    }
+    from_ms + seconds * 1000
+}
+
+#[test]
+fn nothing_measured_yet_means_ten_a_second() {
+    let promise = Promise::new(DELAY_DEFAULT_MS);
+    assert_eq!(promise.room(), [144_000; CLASSES]);
+    assert_eq!(promise.seconds_for(100), Some(10));
+    assert!(!promise.is_measured());
+}
+
+#[test]
+fn room_is_the_measured_rate_times_the_delay_less_what_stands_in_front() {
+    let mut promise = Promise::new(HOUR_MS);
+    let mut seen = DrainSeen { backlog: [1, 20, 300, 4000, 50_000], ..DrainSeen::default() };
+    promise.update(0, &seen);
+    watched(&mut promise, 0, 600, 50, &mut seen);
+    assert_eq!(promise.rate_milli(), 50_000);
+    let all = 50 * 3600;
+    assert_eq!(promise.room(), [all - 1, all - 21, all - 321, all - 4321, all - 54_321]);
+    assert_eq!(promise.seconds_for(54_321), Some(1087));
+}
+
+#[test]
+fn what_better_classes_bring_is_kept_for_them_and_the_lowest_is_the_first_without_room() {
+    let mut promise = Promise::new(HOUR_MS);
+    let mut seen = DrainSeen::default();
+    promise.update(0, &seen);
+    let mut now_ms = 0;
+    for _ in 0..20_000 {
+        seen.arrived[1] += 30;
+        seen.arrived[3] += 40;
+        now_ms = watched(&mut promise, now_ms, 1, 50, &mut seen);
+    }
+    let room = promise.room();
+    assert_eq!(room[1], 50 * 3600, "nobody stands before the known");
+    assert!(room[3].abs_diff(20 * 3600) < 10, "the known take 30 of 50: {room:?}");
+    assert_eq!(room[4], 0, "and the new more than the rest");
+}
+
+#[test]
+fn an_outage_unlearns_nothing_but_the_promised_delay_runs() {
+    let mut promise = Promise::new(HOUR_MS);
+    let mut seen = DrainSeen::default();
+    promise.update(0, &seen);
+    let mut now_ms = watched(&mut promise, 0, 100, 50, &mut seen);
+    seen.healthy = false;
+    for _ in 0..1800 {
+        now_ms += 1000;
+        promise.update(now_ms, &seen);
+    }
+    assert_eq!(promise.rate_milli(), 50_000);
+    assert_eq!(promise.room(), [50 * 1800; CLASSES], "half an hour of the hour is gone");
+    assert_eq!(promise.seconds_for(1), None);
+    for _ in 0..1800 {
+        now_ms += 1000;
+        promise.update(now_ms, &seen);
+    }
+    assert_eq!(promise.room(), [0; CLASSES]);
+    watched(&mut promise, now_ms, 1, 50, &mut seen);
+    assert_eq!(promise.room(), [50 * 3600; CLASSES]);
+}
+
+#[test]
+fn an_idle_drain_says_nothing_about_what_it_could_do_and_a_slow_one_does() {
+    let mut promise = Promise::new(HOUR_MS);
+    let mut seen = DrainSeen { healthy: true, ..DrainSeen::default() };
+    for second in 0..1000 {
+        seen.left += 1;
+        promise.update(second * 1000, &seen);
+    }
+    assert_eq!(promise.rate_milli(), RATE_COLD_MILLI, "one a second came and left at once");
+    // More than was thought possible: that it shows.
+    for second in 1000..2000 {
+        seen.left += 40;
+        promise.update(second * 1000, &seen);
+    }
+    assert_eq!(promise.rate_milli(), 40_000);
+    watched(&mut promise, 2_000_000, 600, 2, &mut seen);
+    assert!(promise.rate_milli() < 3_000, "{}", promise.rate_milli());
+}
+
+proptest! {
+    #[test]
+    fn clock_jumps_and_restarted_counters_are_harmless(
+        looks in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()), 0..100),
+    ) {
+        let mut promise = Promise::new(HOUR_MS);
+        for (now_ms, left, backlog, healthy) in looks {
+            let ready = backlog;
+            promise.update(now_ms, &DrainSeen { left, arrived: [left; CLASSES], backlog: [backlog; CLASSES], ready, healthy });
+            let room = promise.room();
+            prop_assert!(room.windows(2).all(|pair| pair[0] >= pair[1]), "a better class never has less: {room:?}");
+        }
+    }
+
+    #[test]
+    fn within_a_jump_nothing_is_learned(jump_ms in GAP_MAX_MS + 1..u64::MAX / 4, left in 0_u64..1_000_000) {
+        let mut promise = Promise::new(HOUR_MS);
+        let mut seen = DrainSeen::default();
+        promise.update(0, &seen);
+        let now_ms = watched(&mut promise, 0, 100, 50, &mut seen);
+        seen.left += left;
+        promise.update(now_ms + jump_ms, &seen);
+        promise.update(now_ms, &seen);
+        prop_assert_eq!(promise.rate_milli(), 50_000);
+    }
+}
