@@ -24,6 +24,8 @@ pub mod limits;
 pub mod network;
 pub mod plan;
 pub mod report;
+#[cfg(test)]
+mod sink;
 mod stats;
 pub mod suite;
 pub mod target;
