@@ -4,10 +4,13 @@
 //! the session's answers. It owns no socket, timer or thread; the shell in [`crate::shell`] pumps
 //! it, the simulator and the tests drive it with surroundings of their own.
 
+use std::net::IpAddr;
+
 use postern_proto::address::Address;
+use postern_proto::checks::Checks;
 use postern_proto::envelope::Refusal;
 use postern_proto::mode::Mode;
-use postern_proto::session::{Answer, Ask, Finished, RecipientVerdict, Session, StoreFault, Then};
+use postern_proto::session::{Answer, Ask, Eviction, Finished, RecipientVerdict, Session, StoreFault, Then};
 use postern_proto::time::Instant;
 use postern_spool::{Body, EventKind, Fate, ItemId, Lane, NewItem, Refusal as SpoolRefusal, When};
 
@@ -15,7 +18,10 @@ use postern_spool::{Body, EventKind, Fate, ItemId, Lane, NewItem, Refusal as Spo
 pub trait Surroundings {
     /// Looks a recipient up. `None`: it is being found out, [`Conn::handle_recipient`] will be
     /// called.
-    fn recipient(&mut self, address: &Address) -> Option<RecipientVerdict>;
+    fn recipient(&mut self, address: &Address, client: &Client<'_>) -> Option<RecipientVerdict>;
+    /// What is known of the client whose message is whole: goes into its metadata, and its class
+    /// into its lane.
+    fn checks(&mut self, client: &Client<'_>) -> Checks;
     /// A name for a new item.
     fn new_id(&mut self) -> ItemId;
     /// Stores a piece of a large body.
@@ -30,6 +36,19 @@ pub trait Surroundings {
     fn forget(&mut self, id: ItemId);
     /// The wall clock, milliseconds since 1970.
     fn unix_ms(&mut self) -> u64;
+}
+
+/// Who asks for a recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// As the socket, PROXY or XCLIENT gave it.
+    pub ip: IpAddr,
+    /// What it called itself.
+    pub helo: Option<&'a str>,
+    /// The reverse-path; `None` is `<>`.
+    pub sender: Option<&'a Address>,
+    /// No recipient of this transaction was asked about before.
+    pub begins: bool,
 }
 
 /// What a connection waits for.
@@ -158,6 +177,19 @@ impl Conn {
         }
     }
 
+    /// The client must go. False: not now, a reply to its message is owed.
+    pub fn handle_eviction(
+        &mut self,
+        now: Instant,
+        why: Eviction,
+        out: &mut Vec<u8>,
+        world: &mut impl Surroundings,
+    ) -> bool {
+        let Some(then) = self.session.handle_eviction(why, out) else { return false };
+        self.after_interruption(now, then, out, world);
+        true
+    }
+
     /// The client is gone: what is not promised is dropped.
     pub fn handle_eof(&mut self, world: &mut impl Surroundings) {
         if let Some(Ask::Abandon) = self.session.handle_eof() {
@@ -204,7 +236,8 @@ impl Conn {
             Then::StartTls => return Some(Need::StartTls),
             Then::Close => return Some(Need::Close),
             Then::Ask(Ask::Recipient(address)) => {
-                if let Some(verdict) = world.recipient(&address) {
+                let client = client_of(&self.session, self.session.sender().flatten());
+                if let Some(verdict) = world.recipient(&address, &client) {
                     self.answer(now, Answer::Recipient(verdict), out, world);
                     return None;
                 }
@@ -232,10 +265,11 @@ impl Conn {
         let id = self.item.take().unwrap_or_else(|| world.new_id());
         let now_unix_ms = world.unix_ms();
         meta.arrival.at_unix_ms = now_unix_ms;
+        meta.checks = world.checks(&client_of(&self.session, meta.sender.as_ref()));
         let domain = meta.recipients.first().map_or("", |recipient| &*recipient.address.domain);
         let item = NewItem {
             id,
-            lane: Lane::new(domain, 0),
+            lane: Lane::new(domain, meta.checks.class),
             due_unix_ms: now_unix_ms,
             body: body.map_or(Body::Streamed, Body::Inline),
             meta: meta.to_bytes(),
@@ -255,6 +289,11 @@ impl Conn {
     pub fn item(&self) -> Option<ItemId> {
         self.item
     }
+}
+
+fn client_of<'a>(session: &'a Session, sender: Option<&'a Address>) -> Client<'a> {
+    let ip = session.peer().ip().to_canonical();
+    Client { ip, helo: session.helo(), sender, begins: session.recipients_asked() == 1 }
 }
 
 #[cfg(test)]

@@ -8,13 +8,26 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use postern_proto::session::RecipientVerdict;
+use postern_identity::Findings;
+use postern_proto::session::{Eviction, RecipientVerdict};
 use postern_proto::time::Instant;
 use postern_spool::{EventKind, ItemId};
+use postern_trust::Class;
 
 /// What a connection shares with the rest of its runtime. Cheap to keep, never sent.
-#[derive(Default)]
 pub(crate) struct Slot {
+    /// Tells this connection from others that had its place before.
+    pub(crate) serial: u64,
+    /// Who the client is to us; another once a PROXY header or XCLIENT has told who it really is.
+    pub(crate) class: Cell<Class>,
+    /// It spoke before it was greeted.
+    pub(crate) early_talker: Cell<bool>,
+    /// The name it gave cannot be its own.
+    pub(crate) bad_helo: Cell<bool>,
+    /// What was found out about it and its present transaction, once that is known.
+    pub(crate) findings: RefCell<Option<Box<Findings>>>,
+    told_to_go: Cell<Option<Eviction>>,
+    called: Cell<bool>,
     deadline: Cell<Instant>,
     fired: Cell<bool>,
     stopping: Cell<bool>,
@@ -34,6 +47,40 @@ pub(crate) enum Letter {
 }
 
 impl Slot {
+    pub(crate) fn new(serial: u64, class: Class) -> Self {
+        Self {
+            serial,
+            class: Cell::new(class),
+            early_talker: Cell::default(),
+            bad_helo: Cell::default(),
+            findings: RefCell::default(),
+            told_to_go: Cell::default(),
+            called: Cell::default(),
+            deadline: Cell::default(),
+            fired: Cell::default(),
+            stopping: Cell::default(),
+            question: Cell::default(),
+            mail: Cell::default(),
+            waker: RefCell::default(),
+        }
+    }
+
+    /// Why the connection must go, if it must.
+    pub(crate) fn told_to_go(&self) -> Option<Eviction> {
+        self.told_to_go.get()
+    }
+
+    /// It is its turn: it runs, whatever the quantum says.
+    pub(crate) fn call(&self) {
+        self.called.set(true);
+        self.wake();
+    }
+
+    /// Whether it was called, once.
+    pub(crate) fn was_called(&self) -> bool {
+        self.called.replace(false)
+    }
+
     /// Call with each poll.
     pub(crate) fn register(&self, context: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
@@ -89,7 +136,7 @@ impl Slot {
         self.mail.take()
     }
 
-    fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
@@ -101,12 +148,14 @@ impl Slot {
 pub(crate) struct Slots {
     slots: RefCell<Vec<Option<Rc<Slot>>>>,
     free: RefCell<Vec<usize>>,
+    serials: Cell<u64>,
 }
 
 impl Slots {
     /// A place for a new connection.
-    pub(crate) fn insert(&self) -> (usize, Rc<Slot>) {
-        let slot = Rc::new(Slot::default());
+    pub(crate) fn insert(&self, class: Class) -> (usize, Rc<Slot>) {
+        self.serials.set(self.serials.get() + 1);
+        let slot = Rc::new(Slot::new(self.serials.get(), class));
         let mut slots = self.slots.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
             slots.push(None);
@@ -120,6 +169,19 @@ impl Slots {
     pub(crate) fn remove(&self, index: usize) {
         self.slots.borrow_mut()[index] = None;
         self.free.borrow_mut().push(index);
+    }
+
+    /// The connection in a place.
+    pub(crate) fn get(&self, index: usize) -> Option<Rc<Slot>> {
+        self.slots.borrow().get(index).cloned().flatten()
+    }
+
+    /// Tells a connection to go, and wakes it.
+    pub(crate) fn evict(&self, index: usize, why: Eviction) {
+        if let Some(slot) = self.get(index) {
+            slot.told_to_go.set(Some(why));
+            slot.wake();
+        }
     }
 
     /// Wakes those whose time has come.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,15 +14,19 @@ use postern_net::socket::ReserveDescriptor;
 use postern_proto::mode::Modes;
 use postern_proto::session::SessionOptions;
 use postern_spool::Spool;
+use postern_trust::Class;
+use postern_trust::pressure::Level;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::LocalSet;
 
+use crate::admission::Admission;
 use crate::callout::CalloutCache;
+use crate::crowd::Crowd;
 use crate::limits;
 use crate::policy::Policy;
-use crate::runtime::{Core, Shared};
+use crate::runtime::{Core, Seat, Shared, now_unix_ms};
 use crate::shell::Shell;
 use crate::stats::{DoorStats, count};
 
@@ -30,8 +35,8 @@ const BUSY: &[u8] = b"421 4.3.2 Too many connections, try again later\r\n";
 
 /// What a door is made of.
 pub struct DoorOptions {
-    /// One bound, non-blocking listener for each thread; all have the same address.
-    pub listeners: Vec<TcpListener>,
+    /// One entry for each thread; all have the same address.
+    pub listeners: Vec<DoorListeners>,
     /// Name, sizes and deadlines for the sessions; `offers` are filled in from the policy.
     pub session: SessionOptions,
     /// Makes STARTTLS possible.
@@ -44,12 +49,24 @@ pub struct DoorOptions {
     pub connections_max: usize,
     /// Where callouts are remembered.
     pub callouts: Option<CalloutCache>,
+    /// Who comes first; without it everybody is alike.
+    pub admission: Option<Admission>,
+}
+
+/// What one thread listens on: bound, non-blocking.
+#[derive(Debug)]
+pub struct DoorListeners {
+    /// Everybody, or those whom the kernel does not take for known.
+    pub strangers: TcpListener,
+    /// A queue of their own for the known (`docs/design/steering.md`).
+    pub known: Option<TcpListener>,
 }
 
 /// A running door.
 pub struct Doors {
     addr: SocketAddr,
     stats: Arc<DoorStats>,
+    crowd: Arc<Crowd>,
     stop: watch::Sender<Option<Duration>>,
     threads: Vec<oneshot::Receiver<()>>,
 }
@@ -76,8 +93,9 @@ impl Doors {
         modes: Arc<ArcSwap<Modes>>,
         options: DoorOptions,
     ) -> Result<Self, StartError> {
-        let addr = options.listeners.first().ok_or(StartError::NoListener)?.local_addr()?;
+        let addr = options.listeners.first().ok_or(StartError::NoListener)?.strangers.local_addr()?;
         let stats = Arc::new(DoorStats::default());
+        let crowd = Arc::new(Crowd::new(options.listeners.len()));
         let shared = Arc::new(Shared {
             spool,
             policy,
@@ -89,15 +107,17 @@ impl Doors {
             connections_max: options.connections_max,
             callouts: options.callouts,
             stats: Arc::clone(&stats),
+            admission: options.admission,
+            crowd: Arc::clone(&crowd),
         });
         let (stop, stopped) = watch::channel(None);
         let threads = options
             .listeners
             .into_iter()
             .enumerate()
-            .map(|(index, listener)| start_thread(index, listener, Arc::clone(&shared), stopped.clone()))
+            .map(|(index, listeners)| start_thread(index, listeners, Arc::clone(&shared), stopped.clone()))
             .collect::<io::Result<_>>()?;
-        Ok(Self { addr, stats, stop, threads })
+        Ok(Self { addr, stats, crowd, stop, threads })
     }
 
     /// Where it listens.
@@ -108,6 +128,11 @@ impl Doors {
     /// Its counters.
     pub fn stats(&self) -> &Arc<DoorStats> {
         &self.stats
+    }
+
+    /// Who is in, by class.
+    pub fn crowd(&self) -> &Arc<Crowd> {
+        &self.crowd
     }
 
     /// Accepts no more, lets messages under way end within `grace`, then closes.
@@ -122,7 +147,7 @@ impl Doors {
 
 fn start_thread(
     index: usize,
-    listener: TcpListener,
+    listeners: DoorListeners,
     shared: Arc<Shared>,
     stopped: watch::Receiver<Option<Duration>>,
 ) -> io::Result<oneshot::Receiver<()>> {
@@ -130,16 +155,20 @@ fn start_thread(
     let wake = Arc::clone(&news);
     let port = Arc::new(Mutex::new(shared.spool.port(Arc::new(move || wake.notify_one()))));
     let parking = Arc::clone(&port);
+    let woken = Arc::new(AtomicU64::new(0));
+    let unparking = Arc::clone(&woken);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_park(move || parking.lock().unwrap_or_else(PoisonError::into_inner).flush())
+        .on_thread_unpark(move || drop(unparking.fetch_add(1, Relaxed)))
         .build()?;
-    let reserve = ReserveDescriptor::new()?;
+    // Each queue has one: who is known must be told as well.
+    let reserves = (ReserveDescriptor::new()?, ReserveDescriptor::new()?);
     let (ended, end) = oneshot::channel();
     std::thread::Builder::new().name(format!("door-{index}")).spawn(move || {
-        let core = Rc::new(Core::new(shared, port));
+        let core = Rc::new(Core::new(shared, Seat { thread: index, port, news: Arc::clone(&news), woken }));
         let local = LocalSet::new();
-        runtime.block_on(local.run_until(run(core, listener, reserve, news, stopped)));
+        runtime.block_on(local.run_until(run(core, listeners, reserves, news, stopped)));
         // Dropping the set drops the connections that outlived the grace.
         drop(local);
         drop(runtime);
@@ -150,8 +179,8 @@ fn start_thread(
 
 async fn run(
     core: Rc<Core>,
-    listener: TcpListener,
-    reserve: ReserveDescriptor,
+    listeners: DoorListeners,
+    (reserve, reserve_of_known): (ReserveDescriptor, ReserveDescriptor),
     news: Arc<Notify>,
     mut stopped: watch::Receiver<Option<Duration>>,
 ) {
@@ -172,24 +201,56 @@ async fn run(
             loop {
                 ticks.tick().await;
                 core.slots.fire(core.now());
+                core.usher.send_idle_away(core.now(), &core.slots);
                 core.flush_if_old();
             }
         }
     });
-    let acceptor = tokio::task::spawn_local(accept(Rc::clone(&core), listener, reserve));
+    let pacer = tokio::task::spawn_local(call_strangers(Rc::clone(&core)));
+    let evictor = tokio::task::spawn_local({
+        let core = Rc::clone(&core);
+        async move {
+            loop {
+                core.usher.bell().await;
+                core.usher.serve_wanted(&core.slots);
+            }
+        }
+    });
+    let mut acceptors = tokio::task::JoinSet::new();
+    if let Some(known) = listeners.known {
+        acceptors.spawn_local(accept(Rc::clone(&core), known, reserve_of_known, limits::ACCEPTS_BEFORE_YIELD));
+    }
+    acceptors.spawn_local(accept(Rc::clone(&core), listeners.strangers, reserve, limits::STRANGERS_BEFORE_YIELD));
     // An error means that the handle is gone without a word: then the door closes as well.
     let grace = stopped.wait_for(Option::is_some).await.map_or(None, |grace| *grace);
-    acceptor.abort();
+    acceptors.abort_all();
     core.slots.stop();
     let deadline = tokio::time::Instant::now() + grace.unwrap_or(limits::STOP_GRACE_DEFAULT);
     while !core.slots.is_empty() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    dispatcher.abort();
-    ticker.abort();
+    for task in [dispatcher, ticker, pacer, evictor] {
+        task.abort();
+    }
 }
 
-async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescriptor) {
+/// Calls the next strangers whenever the thread has been round: sockets looked at, the known served.
+async fn call_strangers(core: Rc<Core>) {
+    let mut called = Vec::new();
+    loop {
+        core.turns.bell.notified().await;
+        while core.turns.has_waiting() {
+            tokio::task::yield_now().await;
+            core.turns.next(&mut called);
+            for slot in called.drain(..).filter_map(|index| core.slots.get(index)) {
+                slot.call();
+            }
+            core.flush_if_old();
+        }
+    }
+}
+
+async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescriptor, before_yield: u32) {
     let own = listener.try_clone();
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -209,7 +270,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescr
                 count(&stats.accepted);
                 admit(&core, stream, peer, local);
                 in_a_row += 1;
-                if in_a_row >= limits::ACCEPTS_BEFORE_YIELD {
+                if in_a_row >= before_yield {
                     in_a_row = 0;
                     core.flush_if_old();
                     tokio::task::yield_now().await;
@@ -217,6 +278,9 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescr
             }
             Err(error) => {
                 count(&stats.accept_errors);
+                if ReserveDescriptor::is_for(&error) {
+                    core.usher.make_room_at_once(&core.slots);
+                }
                 let turned_away = match &own {
                     Ok(own) if ReserveDescriptor::is_for(&error) => reserve.turn_away(own, BUSY).unwrap_or(false),
                     _ => false,
@@ -234,16 +298,19 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescr
 }
 
 fn admit(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) {
-    let stats = &core.shared.stats;
-    if stats.open.load(Relaxed) >= core.shared.connections_max as u64 {
-        count(&stats.turned_away);
+    let class = core.usher.class_of(peer.ip().to_canonical(), now_unix_ms() / 1000);
+    if !core.usher.admit(class, &core.slots, &core.shared.stats) {
         // A fresh socket's buffer takes this; should it not, the client learns it by the close.
         let _untold = stream.try_write(BUSY);
         return;
     }
+    if class > Class::Known && core.usher.level() > Level::Calm {
+        // Not worth a word when it fails: the kernel then gives what it gives to everybody.
+        let _unbounded = rustix::net::sockopt::set_socket_recv_buffer_size(&stream, limits::STRANGERS_BUFFER_BYTES);
+    }
     // Only a listener on all addresses leaves open which one the client has found.
     if let Some(local) = local.or_else(|| stream.local_addr().ok()) {
-        tokio::task::spawn_local(Shell::new(core, stream, peer, local));
+        tokio::task::spawn_local(Shell::new(core, stream, (peer, local), class));
     }
 }
 

@@ -9,18 +9,24 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod callout;
 pub mod conn;
+mod crowd;
 mod deadlines;
 mod door;
 pub mod limits;
 pub mod policy;
+mod ranks;
 mod runtime;
 mod shell;
 mod stats;
+mod turns;
 mod wire;
 
+pub use admission::Admission;
 pub use callout::CalloutCache;
-pub use door::{DoorOptions, Doors, StartError};
+pub use crowd::{Crowd, CrowdSnapshot, Intake, Merit, MeritSwitch};
+pub use door::{DoorListeners, DoorOptions, Doors, StartError};
 pub use policy::{CalloutTarget, Policy, Recipients};
 pub use stats::{DoorStats, DoorStatsSnapshot};

@@ -31,6 +31,42 @@ pub const CLOSING_READS_MAX: u32 = 8;
 /// Connections taken from the kernel's queue in a row before the sessions get their turn.
 pub const ACCEPTS_BEFORE_YIELD: u32 = 16;
 
+/// Strangers taken from the kernel's queue in a row. Few, because each may cost the whole of what
+/// admission costs before the next look at the queue of the known: 8 of 100 µs are 0.8 ms.
+pub const STRANGERS_BEFORE_YIELD: u32 = 8;
+
+/// Connections that were told to go and are not gone yet: how far a door may stand above its limit
+/// for a moment. Beyond: strangers get 421, the known are let in. Well within the thousand
+/// descriptors that are left beside the connections.
+pub const LEAVING_MAX: u32 = 256;
+/// Sent away together when the descriptors are used up before the limit of connections is reached.
+pub const EVICTED_AT_ONCE: u32 = 8;
+/// Sent away for idleness, of each class, at one tick: no more than 4,000 a second, so that a change
+/// of the weather does not throw out ten thousand at once and call them all back.
+pub const IDLED_PER_TICK: u32 = 1_000;
+
+/// Time that strangers' sessions may use in one turn of a thread. A friend waits for one such
+/// quantum and one step (64 KiB, or one handshake of 0.2 ms) at most.
+pub const STRANGERS_QUANTUM: Duration = Duration::from_millis(1);
+/// Strangers called in one turn: at 30 to 60 µs a step about what the quantum holds.
+pub const STRANGERS_CALLED: usize = 32;
+
+/// Octets of messages on their way in, over all connections of a door, when the operator says
+/// nothing: 2,000 messages of 128 KiB. Beyond a class's share its clients are not read from until
+/// there is room, and new messages get 452.
+pub const HELD_BYTES_MAX_DEFAULT: u64 = 256 * 1024 * 1024;
+
+/// Strangers' TLS handshakes under way at once, on one thread: each costs 0.2 ms and 9 KiB. Others
+/// wait for theirs.
+pub const STRANGERS_HANDSHAKES_MAX: u32 = 64;
+
+/// Receive buffer of a stranger's socket while there is pressure: 32 KiB hold a fast sender to
+/// 320 KiB/s over 100 ms, and 10,000 of them to 320 MiB of kernel memory at the very worst.
+pub const STRANGERS_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Answers about strangers that wait to be picked up by a thread; each belongs to an open question.
+pub const FINDINGS_MAX: usize = 4_096;
+
 /// Pause after an accept that failed for want of memory or buffers; the queue is the kernel's.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -6,26 +6,35 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use postern_identity::{Findings, Question, helo_is_plausible};
 use postern_proto::address::Address;
+use postern_proto::checks::{Checks, SpfResult};
 use postern_proto::envelope::Via;
 use postern_proto::mode::{Mode, Modes};
-use postern_proto::session::{Offers, RecipientVerdict, SessionOptions};
+use postern_proto::session::{Deferral, Offers, RecipientVerdict, SessionOptions};
 use postern_proto::time::Instant;
 use postern_spool::{Event, EventKind, Fate, ItemId, NewItem, Port, Spool, When};
+use postern_trust::{Class, Evidence};
 use rustls::ServerConfig;
+use tokio::sync::Notify;
 
+use crate::admission::{Admission, Applicant, Usher};
 use crate::callout::{CalloutCache, CalloutDesk};
-use crate::conn::Surroundings;
+use crate::conn::{Client, Surroundings};
+use crate::crowd::Crowd;
 use crate::deadlines::{Letter, Slot, Slots};
 use crate::limits;
 use crate::policy::{Lookup, Policy};
 use crate::stats::{DoorStats, count};
+use crate::turns::Turns;
 
 /// What all threads of a door share.
 pub(crate) struct Shared {
@@ -39,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) connections_max: usize,
     pub(crate) callouts: Option<CalloutCache>,
     pub(crate) stats: Arc<DoorStats>,
+    pub(crate) admission: Option<Admission>,
+    pub(crate) crowd: Arc<Crowd>,
 }
 
 /// What the connections of one thread share.
@@ -50,14 +61,36 @@ pub(crate) struct Core {
     /// Output of whoever answers at this moment.
     pub(crate) output: RefCell<Vec<u8>>,
     port: Arc<Mutex<Port>>,
+    news: Arc<Notify>,
     /// Who waits for events of an item, and with which question.
     waiting: RefCell<HashMap<ItemId, (Rc<Slot>, u64)>>,
     profile: RefCell<Option<Profile>>,
     callouts: CalloutDesk,
+    pub(crate) usher: Usher,
+    pub(crate) turns: Turns,
+    /// Strangers' handshakes under way.
+    pub(crate) handshakes: Cell<u32>,
+    findings: Arc<Mailbox>,
     events: RefCell<Vec<Event>>,
     /// Connections with a message on its way in.
     arriving: Cell<u32>,
     epoch: std::time::Instant,
+}
+
+/// Where the identity thread leaves what it found out.
+#[derive(Default)]
+struct Mailbox {
+    letters: Mutex<Vec<(usize, u64, Findings)>>,
+}
+
+/// What a thread's core is made with besides what all threads share.
+pub(crate) struct Seat {
+    pub(crate) thread: usize,
+    pub(crate) port: Arc<Mutex<Port>>,
+    /// Wakes the thread for events and findings.
+    pub(crate) news: Arc<Notify>,
+    /// Raised when the thread wakes up from sleep.
+    pub(crate) woken: Arc<AtomicU64>,
 }
 
 /// The session options that follow from a policy, made once for each policy.
@@ -68,8 +101,15 @@ struct Profile {
 }
 
 impl Core {
-    pub(crate) fn new(shared: Arc<Shared>, port: Arc<Mutex<Port>>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, seat: Seat) -> Self {
+        let Seat { thread, port, news, woken } = seat;
+        let crowd = Arc::clone(&shared.crowd);
         Self {
+            usher: Usher::new(shared.admission.clone(), crowd, thread, shared.connections_max),
+            turns: Turns::new(woken),
+            handshakes: Cell::new(0),
+            findings: Arc::default(),
+            news,
             slots: Slots::default(),
             input: RefCell::new(vec![0; limits::READ_BYTES].into_boxed_slice()),
             output: RefCell::default(),
@@ -113,8 +153,13 @@ impl Core {
         Profile { policy, plain: Arc::new(plain), xclient: Arc::new(xclient) }
     }
 
-    /// Hands the spool's events to the connections that wait for them.
+    /// Hands the spool's events, and what was found out about strangers, to the connections.
     pub(crate) fn dispatch(&self) {
+        for (index, serial, findings) in self.findings.take() {
+            if let Some(slot) = self.slots.get(index).filter(|slot| slot.serial == serial) {
+                slot.findings.replace(Some(Box::new(findings)));
+            }
+        }
         let mut events = self.events.borrow_mut();
         self.port().drain_events(&mut events);
         for Event { id, kind } in events.drain(..) {
@@ -157,8 +202,49 @@ impl Core {
         self.port().flush_if_old();
     }
 
+    /// Asks about a stranger; the answer is used if it is there when the message is whole. Nobody
+    /// waits for it.
+    fn look_into(&self, slot: &Rc<Slot>, index: usize, client: &Client<'_>) {
+        let Some(desk) = self.usher.admission().and_then(|admission| admission.identity.as_ref()) else { return };
+        let class = slot.class.get();
+        if class <= Class::Known {
+            return;
+        }
+        let question = Question {
+            ip: client.ip,
+            helo: client.helo.map(Into::into),
+            mail_from: client.sender.map(|sender| sender.to_string().into_boxed_str()),
+            class,
+            level: self.usher.level(),
+        };
+        let (mailbox, news, serial) = (Arc::clone(&self.findings), Arc::clone(&self.news), slot.serial);
+        let answer = Box::new(move |findings| {
+            if mailbox.put(index, serial, findings) {
+                news.notify_one();
+            }
+        });
+        // Not affordable now: nothing is known then, and nothing is what is written down.
+        let _asked = desk.ask(question, answer);
+    }
+
     fn port(&self) -> MutexGuard<'_, Port> {
         self.port.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mailbox {
+    /// False: there are too many already.
+    fn put(&self, index: usize, serial: u64, findings: Findings) -> bool {
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = letters.len() < limits::FINDINGS_MAX;
+        if room {
+            letters.push((index, serial, findings));
+        }
+        room
+    }
+
+    fn take(&self) -> Vec<(usize, u64, Findings)> {
+        std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -166,29 +252,107 @@ impl Core {
 pub(crate) struct World<'a> {
     pub(crate) core: &'a Rc<Core>,
     pub(crate) slot: &'a Rc<Slot>,
+    pub(crate) index: usize,
 }
 
 impl World<'_> {
+    /// The class in which this transaction is judged: inside a shared provider, that of its tenant.
+    fn class_of(&self, ip: IpAddr, sender: Option<&Address>, now_s: u64) -> Class {
+        let class = self.slot.class.get();
+        let Some(admission) = self.core.usher.admission() else { return class };
+        let findings = self.slot.findings.borrow();
+        let authorised = findings.as_ref().is_some_and(|findings| is_authorised(findings, sender));
+        if class == Class::Provider || authorised {
+            let sender = sender.map(Address::to_string);
+            return admission.book.class_of_message(ip, sender.as_deref(), authorised, now_s);
+        }
+        class
+    }
+
+    /// At the first recipient of a transaction: what is to be asked, and what can be seen at once.
+    fn begin_transaction(&self, client: &Client<'_>) {
+        let slot = self.slot;
+        slot.findings.replace(None);
+        self.core.look_into(slot, self.index, client);
+        let Some(admission) = self.core.usher.admission() else { return };
+        let names: Vec<&str> = admission.our_names.iter().map(String::as_str).collect();
+        let plausible = client.helo.is_none_or(|helo| helo_is_plausible(helo, client.ip, &names));
+        if !plausible && !slot.bad_helo.replace(true) {
+            self.core.usher.tell(Evidence::BadHelo { ip: client.ip });
+        }
+    }
+
+    /// What admission says of this recipient, whoever that is.
+    fn consider(&self, address: &Address, client: &Client<'_>, mode: Mode) -> Result<(), Deferral> {
+        if self.core.usher.admission().is_none() {
+            return Ok(());
+        }
+        let now_s = now_unix_ms() / 1000;
+        let class = self.class_of(client.ip, client.sender, now_s);
+        let findings = self.slot.findings.borrow();
+        let spf = findings.as_ref().and_then(|findings| findings.spf.as_ref());
+        let authorised_domain = spf.filter(|spf| spf.result == SpfResult::Pass).map(|spf| spf.domain.clone());
+        let weight: i32 = findings.iter().flat_map(|findings| &findings.listed).map(|listed| i32::from(listed.weight)).sum();
+        drop(findings);
+        self.core.usher.consider(&Applicant {
+            class,
+            ip: client.ip,
+            sender: &client.sender.map(Address::to_string).unwrap_or_default(),
+            recipient: &address.to_string(),
+            authorised_domain: authorised_domain.as_deref(),
+            listed_good: weight > 0,
+            collecting: mode != Mode::Through,
+            now_s,
+        })
+    }
+
     fn expect_events(&self, id: ItemId) {
         self.core.waiting.borrow_mut().insert(id, (Rc::clone(self.slot), self.slot.ask()));
     }
 }
 
 impl Surroundings for World<'_> {
-    fn recipient(&mut self, address: &Address) -> Option<RecipientVerdict> {
+    fn recipient(&mut self, address: &Address, client: &Client<'_>) -> Option<RecipientVerdict> {
         let shared = &self.core.shared;
         if shared.session.via == Via::Relay {
             // The local MTA's own queue stands behind it: its mail is answered at the receipt.
             let relays = shared.policy.load().relays_to(&address.domain);
             return Some(if relays { RecipientVerdict::Accept(Mode::Collect) } else { RecipientVerdict::NotOurs });
         }
+        if client.begins {
+            self.begin_transaction(client);
+        }
         let modes = shared.modes.load();
+        let mode = modes.of(&address.domain);
+        // Before the name is looked up: what is deferred is deferred for known and unknown names
+        // alike, in the same time.
+        if let Err(why) = self.consider(address, client, mode) {
+            return Some(RecipientVerdict::Defer(why));
+        }
         match shared.policy.load().lookup(address, &modes) {
-            Lookup::Known(verdict) => Some(verdict),
-            Lookup::Ask(target) => {
-                let mode = modes.of(&address.domain);
-                self.core.callouts.ask(target, address, mode, self.unix_ms(), self.slot)
+            Lookup::Known(verdict) => {
+                if matches!(verdict, RecipientVerdict::Unknown(_)) {
+                    self.core.usher.note_bad_recipient(client.ip, now_unix_ms() / 1000);
+                }
+                Some(verdict)
             }
+            Lookup::Ask(target) => self.core.callouts.ask(target, address, mode, self.unix_ms(), self.slot),
+        }
+    }
+
+    fn checks(&mut self, client: &Client<'_>) -> Checks {
+        let class = self.class_of(client.ip, client.sender, now_unix_ms() / 1000);
+        let findings = self.slot.findings.take().map(|findings| *findings).unwrap_or_default();
+        if let Some(admission) = self.core.usher.admission() {
+            admission.intake.taken(class);
+        }
+        Checks {
+            class: class as u8,
+            spf: findings.spf,
+            name: findings.name,
+            listed: findings.listed,
+            early_talker: self.slot.early_talker.get(),
+            bad_helo: self.slot.bad_helo.get(),
         }
     }
 
@@ -221,7 +385,20 @@ impl Surroundings for World<'_> {
     }
 
     fn unix_ms(&mut self) -> u64 {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        now_unix_ms()
     }
+}
+
+/// The wall clock, milliseconds since 1970.
+pub(crate) fn now_unix_ms() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether the address may speak for the sender's domain.
+fn is_authorised(findings: &Findings, sender: Option<&Address>) -> bool {
+    let Some(domain) = sender.map(|sender| &*sender.domain) else { return false };
+    let by_spf = findings.spf.as_ref().is_some_and(|spf| spf.result == SpfResult::Pass && spf.domain == domain);
+    let below = |name: &str| name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    by_spf || findings.name.as_deref().is_some_and(below)
 }

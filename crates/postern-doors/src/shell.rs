@@ -6,20 +6,21 @@
 //! deadline or shutdown alike, and a step must end after a bounded amount of work.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use postern_proto::limits::REPLY_BYTES_MAX;
-use postern_proto::session::Session;
+use postern_proto::session::{Eviction, Session};
 use postern_proto::time::Instant;
+use postern_trust::{Class, Evidence};
 use tokio::net::TcpStream;
 
 use crate::conn::{Conn, Need};
 use crate::deadlines::{Letter, Slot};
 use crate::limits;
-use crate::runtime::{Core, World};
+use crate::runtime::{Core, World, now_unix_ms};
 use crate::stats::count;
 use crate::wire::Wire;
 
@@ -38,6 +39,20 @@ pub(crate) struct Shell {
     /// Since when the socket takes nothing.
     stalled: Option<Instant>,
     greeted: bool,
+    /// The greeting waits until then, to see who speaks first.
+    greet_at: Instant,
+    /// What the session's progress was when this connection last stood up in its row.
+    progress: u64,
+    /// Octets of its message that are counted.
+    held: usize,
+    /// The client, canonical.
+    ip: IpAddr,
+    /// Counted among the handshakes under way.
+    shaking: bool,
+    /// Waits for the next turn of strangers.
+    queued: bool,
+    /// Waits until others give memory or a handshake's place back.
+    short_of_room: bool,
     /// The client has closed its side.
     gone: bool,
     /// A message is on its way in.
@@ -46,15 +61,18 @@ pub(crate) struct Shell {
 
 impl Shell {
     /// Around a socket.
-    pub(crate) fn new(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> Self {
+    pub(crate) fn new(core: &Rc<Core>, stream: TcpStream, (peer, local): (SocketAddr, SocketAddr), class: Class) -> Self {
+        let now = core.now();
         let address = peer.ip().to_canonical();
         let among = |nets: &[ipnet::IpNet]| nets.iter().any(|net| net.contains(&address));
         // Who begins with a PROXY header speaks for others; XCLIENT is for the peer itself only.
         let proxied = among(&core.shared.proxy_from);
         let options = core.session_options(!proxied && among(&core.shared.xclient_from));
-        let session = Session::new(options, peer, local, proxied, core.now());
-        let (index, slot) = core.slots.insert();
+        let session = Session::new(options, peer, local, proxied, now);
+        let (index, slot) = core.slots.insert(class);
         count(&core.shared.stats.open);
+        core.usher.crowd().enter(class);
+        core.usher.stand(index, class, now);
         Self {
             core: Rc::clone(core),
             slot,
@@ -66,12 +84,28 @@ impl Shell {
             unsent: Vec::new(),
             stalled: None,
             greeted: false,
+            greet_at: now.after(core.usher.greet_wait(class)),
+            progress: 0,
+            held: 0,
+            ip: address,
+            shaking: false,
+            queued: false,
+            short_of_room: false,
             gone: false,
             arriving: false,
         }
     }
 
     fn pump(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+        if let Some(why) = self.slot.told_to_go()
+            && self.go(why, context, out)
+        {
+            return Poll::Ready(());
+        }
+        self.short_of_room = false;
+        if !self.greeted {
+            ready!(self.poll_greet(context, out));
+        }
         self.handle_interruptions(out);
         let mut steps = 0;
         loop {
@@ -92,7 +126,19 @@ impl Shell {
                     Some(letter) => self.open(letter, out),
                     None => return Poll::Pending,
                 },
-                Need::StartTls => ready!(self.poll_handshake(context)),
+                Need::StartTls => {
+                    if !self.may_shake_hands() {
+                        self.short_of_room = true;
+                        return Poll::Pending;
+                    }
+                    ready!(self.poll_handshake(context));
+                }
+                Need::Input if self.conn.session().is_receiving() && !self.core.usher.may_receive(self.slot.class.get()) => {
+                    // The minimum rate goes on counting: memory that is used up by those who do not
+                    // finish comes back.
+                    self.short_of_room = true;
+                    return Poll::Pending;
+                }
                 Need::Input if steps == limits::STEPS_BEFORE_YIELD => {
                     // Behind the others that are ready, and behind the sockets: a plain wake would
                     // come round again before anybody looks at them.
@@ -111,21 +157,120 @@ impl Shell {
     /// The door stops: as soon as nothing is under way the client is told so.
     fn heed_stop(&mut self, out: &mut Vec<u8>) {
         if self.slot.is_stopping() {
-            let world = &mut World { core: &self.core, slot: &self.slot };
+            let world = &mut World { core: &self.core, slot: &self.slot, index: self.index };
             if let Some(need) = self.conn.handle_shutdown(self.core.now(), out, world) {
                 self.need = need;
             }
         }
     }
 
-    /// The greeting, and the deadline.
+    /// The place is wanted. The client is told when that costs nothing: whoever waits until an enemy
+    /// reads has given him the slot.
+    fn go(&mut self, why: Eviction, context: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
+        let world = &mut World { core: &self.core, slot: &self.slot, index: self.index };
+        if !self.conn.handle_eviction(self.core.now(), why, out, world) {
+            return false;
+        }
+        if self.unsent.is_empty() {
+            let _untold = self.wire.try_write(out);
+        }
+        self.wire.say_goodbye();
+        let core = Rc::clone(&self.core);
+        self.wire.read_away(context, &mut core.input.borrow_mut());
+        true
+    }
+
+    /// Greets when it is time. Whoever speaks before that is no mail server (RFC 5321 section
+    /// 4.3.1): that is noted, and then it is greeted.
+    fn poll_greet(&mut self, context: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+        if self.core.now() < self.greet_at && !self.slot.is_stopping() {
+            let core = Rc::clone(&self.core);
+            let mut input = core.input.borrow_mut();
+            match ready!(self.wire.poll_read(context, &mut input)) {
+                Ok(0) | Err(_) => {
+                    self.gone = true;
+                    self.need = Need::Close;
+                }
+                Ok(n) => {
+                    // What it said is kept, up to a step's worth; it was read by a connection that
+                    // has nothing else yet.
+                    self.rest = input[..n].to_vec();
+                    self.slot.early_talker.set(true);
+                    count(&core.shared.stats.early_talkers);
+                    core.usher.tell(Evidence::EarlyTalker { ip: self.ip });
+                }
+            }
+        }
+        self.greeted = true;
+        self.conn.greet(out);
+        Poll::Ready(())
+    }
+
+    /// Strangers' handshakes are bounded in number; who may not yet looks again at the next tick.
+    fn may_shake_hands(&mut self) -> bool {
+        let core = &self.core;
+        if self.shaking || core.usher.runs_freely(self.slot.class.get()) {
+            return true;
+        }
+        self.shaking = core.handshakes.get() < limits::STRANGERS_HANDSHAKES_MAX;
+        core.handshakes.set(core.handshakes.get() + u32::from(self.shaking));
+        self.shaking
+    }
+
+    fn end_handshake(&mut self) {
+        if std::mem::take(&mut self.shaking) {
+            self.core.handshakes.set(self.core.handshakes.get() - 1);
+        }
+    }
+
+    /// After each step: who the client is, where it stands, what it holds.
+    fn take_stand(&mut self) {
+        let session = self.conn.session();
+        let (progress, held, ended) = (session.progress(), session.held_bytes(), session.has_ended_message());
+        let ip = session.peer().ip();
+        let usher = &self.core.usher;
+        let class = self.slot.class.get();
+        usher.crowd().hold(class, self.held, held);
+        self.held = held;
+        if self.slot.told_to_go().is_some() {
+            return;
+        }
+        if ended {
+            if usher.stands(self.index) {
+                usher.leave(self.index, class);
+            }
+        } else if progress != self.progress || !usher.stands(self.index) {
+            usher.stand(self.index, class, self.core.now());
+        }
+        self.progress = progress;
+        if ip != self.ip && ip.to_canonical() != self.ip {
+            self.become_another(ip.to_canonical());
+        }
+    }
+
+    /// A PROXY header or XCLIENT has told who the client really is.
+    fn become_another(&mut self, ip: IpAddr) {
+        self.ip = ip;
+        let usher = &self.core.usher;
+        let (before, now) = (self.slot.class.get(), usher.class_of(ip, now_unix_ms() / 1000));
+        if before != now {
+            let stands = usher.stands(self.index);
+            usher.leave(self.index, before);
+            usher.crowd().hold(before, self.held, 0);
+            usher.crowd().leave(before, false);
+            self.slot.class.set(now);
+            usher.crowd().enter(now);
+            usher.crowd().hold(now, 0, self.held);
+            if stands {
+                usher.stand(self.index, now, self.core.now());
+            }
+        }
+    }
+
+    /// The deadline.
     fn handle_interruptions(&mut self, out: &mut Vec<u8>) {
         let now = self.core.now();
-        if !self.greeted {
-            self.greeted = true;
-            self.conn.greet(out);
-        }
-        let world = &mut World { core: &self.core, slot: &self.slot };
+        let world = &mut World { core: &self.core, slot: &self.slot, index: self.index };
         // An answer that is here already is worth more than the end of waiting for it.
         if self.slot.has_fired() && !self.slot.has_letter() {
             if self.stalled.is_some_and(|since| now.since(since) >= limits::WRITE_TIMEOUT) {
@@ -144,7 +289,7 @@ impl Shell {
 
     fn open(&mut self, letter: Letter, out: &mut Vec<u8>) {
         let now = self.core.now();
-        let world = &mut World { core: &self.core, slot: &self.slot };
+        let world = &mut World { core: &self.core, slot: &self.slot, index: self.index };
         match letter {
             Letter::Event(id, kind) => self.conn.handle_event(now, (id, kind), out, world),
             Letter::Recipient(verdict) => self.conn.handle_recipient(now, verdict, out, world),
@@ -172,7 +317,7 @@ impl Shell {
     }
 
     fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) {
-        let world = &mut World { core: &self.core, slot: &self.slot };
+        let world = &mut World { core: &self.core, slot: &self.slot, index: self.index };
         let (consumed, need) = self.conn.handle_bytes(self.core.now(), input, out, world);
         self.need = need;
         self.note_arriving(self.conn.session().is_receiving());
@@ -229,7 +374,6 @@ impl Shell {
     }
 
     fn poll_handshake(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let stats = &self.core.shared.stats;
         if !self.wire.is_tls() {
             let started = self.core.shared.tls.clone().map(|config| self.wire.start_tls(config));
             if !matches!(started, Some(Ok(()))) {
@@ -237,18 +381,54 @@ impl Shell {
                 return Poll::Ready(());
             }
         }
-        match ready!(self.wire.poll_handshake(context)) {
+        let shaken = ready!(self.wire.poll_handshake(context));
+        self.end_handshake();
+        match shaken {
             Ok(Some(facts)) => {
-                count(&stats.tls);
+                count(&self.core.shared.stats.tls);
                 self.conn.handle_tls(self.core.now(), facts);
                 self.need = Need::Input;
             }
             Ok(None) | Err(_) => {
-                count(&stats.tls_failed);
+                count(&self.core.shared.stats.tls_failed);
                 self.need = Need::Close;
             }
         }
         Poll::Ready(())
+    }
+
+    /// Strangers share a quantum of the thread's time; when it is used up they wait to be called.
+    /// Who was told to go, or stops with the door, needs none.
+    fn must_wait_its_turn(&mut self) -> bool {
+        if self.slot.was_called() || self.slot.told_to_go().is_some() || self.slot.is_stopping() {
+            self.queued = false;
+            return false;
+        }
+        if !self.queued {
+            if self.core.turns.is_open() {
+                return false;
+            }
+            self.queued = true;
+            self.core.turns.wait(self.index);
+        }
+        true
+    }
+
+    /// The connection is over: what it did is told, what it held is given back.
+    fn leave(&mut self) {
+        let (usher, class) = (&self.core.usher, self.slot.class.get());
+        usher.leave(self.index, class);
+        usher.crowd().hold(class, self.held, 0);
+        usher.crowd().leave(class, self.slot.told_to_go().is_some());
+        let session = self.conn.session();
+        let ip = self.ip;
+        if session.refused_recipients() > 0 {
+            let n = u16::try_from(session.refused_recipients()).unwrap_or(u16::MAX);
+            usher.tell(Evidence::BadRecipients { ip, n });
+        }
+        if session.broke_the_rules() {
+            usher.tell(Evidence::Abuse { ip });
+        }
     }
 
     fn note_arriving(&mut self, arriving: bool) {
@@ -258,6 +438,13 @@ impl Shell {
     }
 
     fn next_deadline(&self) -> Instant {
+        if !self.greeted {
+            return self.greet_at;
+        }
+        if self.short_of_room {
+            // Looked at again at the next tick.
+            return self.core.now();
+        }
         let session = self.conn.session().next_timeout();
         self.stalled.map_or(session, |since| session.min(since.after(limits::WRITE_TIMEOUT)))
     }
@@ -270,6 +457,11 @@ impl Future for Shell {
         let shell = &mut *self;
         shell.slot.register(context);
         let core = Rc::clone(&shell.core);
+        let stranger = !core.usher.runs_freely(shell.slot.class.get());
+        let started = core.now();
+        if stranger && shell.must_wait_its_turn() {
+            return Poll::Pending;
+        }
         let mut out = core.output.take();
         let result = shell.pump(context, &mut out);
         out.clear();
@@ -278,7 +470,11 @@ impl Future for Shell {
             core.output.replace(out);
         }
         if result.is_pending() {
+            shell.take_stand();
             shell.slot.set_deadline(shell.next_deadline());
+        }
+        if stranger {
+            core.turns.took(core.now().since(started));
         }
         core.flush_if_old();
         result
@@ -293,7 +489,9 @@ impl Drop for Shell {
         }
         stats.open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         self.note_arriving(false);
-        self.conn.handle_eof(&mut World { core: &self.core, slot: &self.slot });
+        self.end_handshake();
+        self.leave();
+        self.conn.handle_eof(&mut World { core: &self.core, slot: &self.slot, index: self.index });
         if let Some(id) = self.conn.item() {
             self.core.forget(id);
         }

@@ -42,6 +42,8 @@ counters! {
     tls_failed,
     /// Sessions that ran out of time.
     timeouts,
+    /// Clients that spoke before they were greeted.
+    early_talkers,
     /// Sessions that panicked: our fault, and confined.
     panics,
 }

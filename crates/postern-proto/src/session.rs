@@ -109,6 +109,8 @@ enum AfterStore {
 struct Transaction {
     mail: command::Mail,
     recipients: Vec<crate::envelope::Recipient>,
+    /// How many were asked about.
+    asked: u32,
     /// Asked about and not yet answered.
     pending: Option<crate::envelope::Recipient>,
     /// Set by the first recipient; all others must have the same.
@@ -212,6 +214,11 @@ impl Session {
     /// The reverse-path of the open transaction; `Some(None)` is `<>`.
     pub fn sender(&self) -> Option<Option<&Address>> {
         self.transaction.as_ref().map(|transaction| transaction.mail.sender.as_ref())
+    }
+
+    /// Recipients of the open transaction that were asked about, whatever the answer was.
+    pub fn recipients_asked(&self) -> u32 {
+        self.transaction.as_ref().map_or(0, |transaction| transaction.asked)
     }
 
     /// What the client called itself.

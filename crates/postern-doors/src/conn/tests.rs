@@ -24,8 +24,11 @@ struct Notebook {
 }
 
 impl Surroundings for Notebook {
-    fn recipient(&mut self, _: &Address) -> Option<RecipientVerdict> {
+    fn recipient(&mut self, _: &Address, _: &Client<'_>) -> Option<RecipientVerdict> {
         Some(RecipientVerdict::Accept(self.mode.unwrap_or(Mode::Through)))
+    }
+    fn checks(&mut self, _: &Client<'_>) -> Checks {
+        Checks { class: 1, ..Checks::default() }
     }
     fn new_id(&mut self) -> ItemId {
         self.ids += 1;

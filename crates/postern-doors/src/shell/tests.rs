@@ -12,8 +12,9 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, LocalSet};
 
 use super::*;
+use crate::crowd::Crowd;
 use crate::policy::Policy;
-use crate::runtime::Shared;
+use crate::runtime::{Seat, Shared};
 
 fn core(spool: Spool) -> Rc<Core> {
     let port = spool.port(Arc::new(|| {}));
@@ -28,8 +29,16 @@ fn core(spool: Spool) -> Rc<Core> {
         connections_max: 10,
         callouts: None,
         stats: Arc::default(),
+        admission: None,
+        crowd: Arc::new(Crowd::new(1)),
     };
-    Rc::new(Core::new(Arc::new(shared), Arc::new(Mutex::new(port))))
+    let seat = Seat {
+        thread: 0,
+        port: Arc::new(Mutex::new(port)),
+        news: Arc::default(),
+        woken: Arc::default(),
+    };
+    Rc::new(Core::new(Arc::new(shared), seat))
 }
 
 /// A client that has said QUIT, and the session that serves it.
@@ -38,7 +47,7 @@ async fn session(core: &Rc<Core>, listener: &TcpListener) -> (TcpStream, JoinHan
     let mut client = TcpStream::connect(local).await.unwrap();
     client.write_all(b"QUIT\r\n").await.unwrap();
     let (stream, peer) = listener.accept().await.unwrap();
-    (client, tokio::task::spawn_local(Shell::new(core, stream, peer, local)))
+    (client, tokio::task::spawn_local(Shell::new(core, stream, (peer, local), Class::New)))
 }
 
 #[test]

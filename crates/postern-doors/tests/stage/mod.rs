@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postern_doors::{DoorOptions, Doors, Policy, Recipients};
+use postern_doors::{DoorListeners, DoorOptions, Doors, Policy, Recipients};
 use postern_net::socket;
 use postern_proto::envelope::Via;
 use postern_proto::mode::{Mode, Modes};
@@ -36,13 +36,14 @@ impl Door {
         let modes = Modes { default: mode, ..Modes::default() };
         let listener = socket::listen("127.0.0.1:0".parse().unwrap(), socket::BACKLOG, false).unwrap();
         let options = DoorOptions {
-            listeners: vec![listener],
+            listeners: vec![DoorListeners { strangers: listener, known: None }],
             session: SessionOptions::new("mx.example.com".into(), Via::Public),
             tls: None,
             proxy_from: Vec::new(),
             xclient_from: Vec::new(),
             connections_max,
             callouts: None,
+            admission: None,
         };
         let doors = Doors::start(
             spool.clone(),

@@ -39,6 +39,7 @@ impl Session {
         self.transaction = Some(Box::new(Transaction {
             mail,
             recipients: Vec::new(),
+            asked: 0,
             pending: None,
             mode: None,
             reader: None,
@@ -73,6 +74,7 @@ impl Session {
             return self.futile(&replies::TOO_MANY_RECIPIENTS, out);
         }
         let address = rcpt.address.clone();
+        transaction.asked += 1;
         transaction.pending =
             Some(Recipient { address: rcpt.address, original: rcpt.original, notify: rcpt.notify.unwrap_or_default() });
         self.state = State::AwaitRecipient;
