@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use postern_identity::IdentityDesk;
@@ -20,7 +20,7 @@ use postern_trust::pressure::{Level, PressureCell};
 use postern_trust::shares::Shares;
 use postern_trust::{Book, CLASSES, Class, Evidence, EvidenceSender, admission};
 
-use crate::crowd::{Crowd, Intake, Merit, MeritSwitch};
+use crate::crowd::{Crowd, Intake, Merit};
 use crate::deadlines::Slots;
 use crate::limits;
 use crate::ranks::Ranks;
@@ -39,8 +39,10 @@ pub struct Admission {
     pub pressure: Arc<PressureCell>,
     /// How much more may be taken in.
     pub intake: Arc<Intake>,
-    /// Whether to act.
-    pub merit: Arc<MeritSwitch>,
+    /// Nobody is judged: first come, first served. Read at each decision.
+    pub bypass: Arc<AtomicBool>,
+    /// As with `bypass`, and the log says what would have been done. Read at each decision.
+    pub observe: Arc<AtomicBool>,
     /// Suspects that come again.
     pub greylist: Arc<Greylist>,
     /// Who asks for recipients that are not there.
@@ -53,6 +55,16 @@ pub struct Admission {
     pub our_names: Vec<String>,
     /// Burnt at each accept of a stranger; for measurements only.
     pub spin: Duration,
+}
+
+impl Admission {
+    fn merit(&self) -> Merit {
+        match (self.bypass.load(Relaxed), self.observe.load(Relaxed)) {
+            (true, _) => Merit::Off,
+            (false, true) => Merit::Observe,
+            (false, false) => Merit::On,
+        }
+    }
 }
 
 /// One thread's side.
@@ -97,7 +109,7 @@ impl Usher {
     }
 
     pub(crate) fn merit(&self) -> Merit {
-        self.admission.as_ref().map_or(Merit::Off, |admission| admission.merit.get())
+        self.admission.as_ref().map_or(Merit::Off, Admission::merit)
     }
 
     pub(crate) fn level(&self) -> Level {
@@ -127,7 +139,7 @@ impl Usher {
         let in_turn = standing.iter().sum::<u32>() < self.connections_max;
         let Some(admission) = &self.admission else { return in_turn };
         let entry = admission::connection(class, &standing, self.connections_max, &admission.shares);
-        match admission.merit.get() {
+        match admission.merit() {
             Merit::Off => return in_turn,
             Merit::Observe => {
                 if let (Entry::Evict(victim), false) = (entry, in_turn) {
@@ -236,7 +248,7 @@ impl Usher {
 
     /// Whether a client of this class may send more of its message now.
     pub(crate) fn may_receive(&self, class: Class) -> bool {
-        let Some(admission) = self.admission.as_ref().filter(|admission| admission.merit.get() == Merit::On) else {
+        let Some(admission) = self.admission.as_ref().filter(|admission| admission.merit() == Merit::On) else {
             return true;
         };
         let held = self.crowd.held();
@@ -249,7 +261,7 @@ impl Usher {
     /// Whether mail is taken from this client for this recipient now.
     pub(crate) fn consider(&self, applicant: &Applicant<'_>) -> Result<(), Deferral> {
         let Some(admission) = &self.admission else { return Ok(()) };
-        let merit = admission.merit.get();
+        let merit = admission.merit();
         if merit == Merit::Off {
             return Ok(());
         }

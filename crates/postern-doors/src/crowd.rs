@@ -6,7 +6,7 @@
 //! one turn of its loop, and meanwhile the newcomer is served: a door may stand a little above its
 //! limit, by [`limits::LEAVING_MAX`] at most.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use postern_trust::{CLASSES, Class};
 use tokio::sync::Notify;
@@ -165,14 +165,9 @@ impl Desk {
     }
 }
 
-/// Whether admission acts on what it thinks. Switched while the server runs, by `bypass` and
-/// `observe`.
-#[derive(Debug, Default)]
-pub struct MeritSwitch(AtomicU8);
-
-/// See [`MeritSwitch`].
+/// Whether admission acts on what it thinks; see [`crate::Admission`]'s switches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Merit {
+pub(crate) enum Merit {
     /// Slots are kept by merit.
     #[default]
     On,
@@ -182,30 +177,6 @@ pub enum Merit {
     /// the way out for an operator who wants admission out of the path.
     Off,
 }
-
-impl MeritSwitch {
-    /// One that stands at `merit`.
-    pub fn new(merit: Merit) -> Self {
-        Self(AtomicU8::new(merit as u8))
-    }
-
-    /// Where it stands.
-    pub fn get(&self) -> Merit {
-        match self.0.load(Relaxed) {
-            OBSERVE => Merit::Observe,
-            OFF => Merit::Off,
-            _ => Merit::On,
-        }
-    }
-
-    /// Switches, for connections and commands from now on.
-    pub fn set(&self, merit: Merit) {
-        self.0.store(merit as u8, Relaxed);
-    }
-}
-
-const OBSERVE: u8 = Merit::Observe as u8;
-const OFF: u8 = Merit::Off as u8;
 
 /// How many more messages may be taken in, by class, and how full the spool is: written by whoever
 /// measures what leaves, counted down by the doors.

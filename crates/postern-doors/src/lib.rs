@@ -26,7 +26,7 @@ mod wire;
 
 pub use admission::Admission;
 pub use callout::CalloutCache;
-pub use crowd::{Crowd, CrowdSnapshot, Intake, Merit, MeritSwitch};
+pub use crowd::{Crowd, CrowdSnapshot, Intake};
 pub use door::{DoorListeners, DoorOptions, Doors, StartError};
 pub use policy::{CalloutTarget, Policy, Recipients};
 pub use stats::{DoorStats, DoorStatsSnapshot};

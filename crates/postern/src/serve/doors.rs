@@ -1,11 +1,12 @@
 //! From the configuration to the doors: their options, their policy, starting, counting, stopping.
 
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_doors::{CalloutCache, CalloutTarget, DoorOptions, DoorStats, Doors, Policy, Recipients};
+use postern_doors::{
+    Admission, CalloutCache, CalloutTarget, Crowd, CrowdSnapshot, DoorListeners, DoorOptions, DoorStats, Doors, Policy,
+    Recipients,
+};
 use postern_drain::{Carries, Route};
 use postern_net::client::{ClientAddress, Protocol};
 use postern_net::tls::{ReloadableCert, server_config};
@@ -13,10 +14,11 @@ use postern_proto::envelope::Via;
 use postern_proto::mode::Modes;
 use postern_proto::session::{Offers, SessionLimits, SessionOptions};
 use postern_spool::Spool;
+use postern_trust::Class;
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::listeners::Listeners;
+use super::listeners::{Group, Listeners};
 use super::names::{NameSources, Names};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
@@ -28,6 +30,8 @@ pub(super) struct Wiring<'a> {
     pub(super) policy: Shared<Policy>,
     pub(super) modes: Shared<Modes>,
     pub(super) certificate: ReloadableCert,
+    /// Who comes first at the public door.
+    pub(super) admission: Admission,
     pub(super) config: &'a Config,
 }
 
@@ -38,23 +42,23 @@ pub(super) struct RunningDoors {
 
 /// Their counters.
 #[derive(Clone)]
-pub(crate) struct Counters(Vec<(String, Arc<DoorStats>)>);
+pub(crate) struct Counters(Vec<(String, Arc<DoorStats>, Arc<Crowd>)>);
 
 /// Opens them.
 ///
 /// # Errors
 /// The system's, or a callout cache that cannot be opened.
 pub(super) fn start(wiring: Wiring<'_>) -> Result<RunningDoors, Failure> {
-    let Wiring { spool, listeners, policy, modes, certificate, config } = wiring;
+    let Wiring { spool, listeners, policy, modes, certificate, admission, config } = wiring;
     let callouts = callout_cache(config)?;
     let tls = server_config(&certificate);
     let mut doors = Vec::new();
     let groups = [("smtp", Via::Public, listeners.smtp), ("relay", Via::Relay, listeners.relay)];
     for (name, via, listeners) in groups {
-        for (addr, listeners) in by_address(listeners) {
+        for Group { addr, threads, .. } in listeners {
             let public = via == Via::Public;
             let options = DoorOptions {
-                listeners,
+                listeners: threads.into_iter().map(|(strangers, known)| DoorListeners { strangers, known }).collect(),
                 session: session_options(config, via),
                 tls: Some(tls.clone()),
                 // The relay listener believes the local MTA itself, and nobody else's word.
@@ -62,6 +66,7 @@ pub(super) fn start(wiring: Wiring<'_>) -> Result<RunningDoors, Failure> {
                 xclient_from: if public { config.settings.smtp.xclient_from.clone() } else { Vec::new() },
                 connections_max: config.settings.smtp.connections_max,
                 callouts: callouts.clone(),
+                admission: None,
             };
             let door = Doors::start(spool.clone(), policy.clone(), modes.clone(), options)
                 .map_err(|error| Failure::new(Code::Os, format!("{name} at {addr}: {error}")))?;
@@ -109,7 +114,8 @@ fn callout(route: &Route) -> Recipients {
 impl RunningDoors {
     /// For `status`.
     pub(super) fn counters(&self) -> Counters {
-        Counters(self.doors.iter().map(|(name, door)| (name.clone(), door.stats().clone())).collect())
+        let counters = |(name, door): &(String, Doors)| (name.clone(), door.stats().clone(), door.crowd().clone());
+        Counters(self.doors.iter().map(counters).collect())
     }
 
     /// Accepts no more; messages under way get `grace` to end.
@@ -124,20 +130,38 @@ impl RunningDoors {
 }
 
 impl Counters {
+    /// Connections and memory by class, of each door.
+    pub(crate) fn crowds(&self) -> impl Iterator<Item = CrowdSnapshot> + '_ {
+        self.0.iter().map(|(_, _, crowd)| crowd.snapshot())
+    }
+
     /// One object, by door.
     pub(super) fn show(&self) -> Value {
-        let doors = self.0.iter().map(|(name, stats)| {
-            let now = stats.snapshot();
+        let doors = self.0.iter().map(|(name, stats, crowd)| {
+            let (now, crowd) = (stats.snapshot(), crowd.snapshot());
             let shown = json!({
                 "open": now.open, "accepted": now.accepted, "turned_away": now.turned_away,
                 "accept_errors": now.accept_errors, "queued": now.queued, "delivered": now.delivered,
                 "refused": now.refused, "tls": now.tls, "tls_failed": now.tls_failed,
-                "timeouts": now.timeouts, "panics": now.panics,
+                "timeouts": now.timeouts, "panics": now.panics, "early_talkers": now.early_talkers,
+                "idled": crowd.idled, "classes": by_class(&crowd),
             });
             (name.clone(), shown)
         });
         Value::Object(doors.collect())
     }
+}
+
+fn by_class(crowd: &CrowdSnapshot) -> Value {
+    let shown = |class: Class| {
+        let i = class.index();
+        let counts = json!({
+            "open": crowd.open[i], "held_bytes": crowd.held_bytes[i], "evicted": crowd.evicted[i],
+            "deferred": crowd.deferred[i], "refused": crowd.refused[i],
+        });
+        (class.as_str().to_owned(), counts)
+    };
+    Value::Object(Class::ALL.into_iter().map(shown).collect())
 }
 
 fn session_options(config: &Config, via: Via) -> SessionOptions {
@@ -160,14 +184,4 @@ fn callout_cache(config: &Config) -> Result<Option<CalloutCache>, Failure> {
     }
     let path = config.settings.general.data.join("callouts");
     CalloutCache::open(&path).map(Some).map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))
-}
-
-fn by_address(listeners: Vec<TcpListener>) -> BTreeMap<SocketAddr, Vec<TcpListener>> {
-    let mut groups: BTreeMap<SocketAddr, Vec<TcpListener>> = BTreeMap::new();
-    for listener in listeners {
-        if let Ok(addr) = listener.local_addr() {
-            groups.entry(addr).or_default().push(listener);
-        }
-    }
-    groups
 }
