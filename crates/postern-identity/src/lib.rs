@@ -7,12 +7,19 @@
 //!
 //! DKIM joins at `spf.rs`: mail-auth verifies signatures through the same sheet of answers.
 
+mod cache;
 mod desk;
 mod dns;
+mod gate;
 mod helo;
 mod limits;
+mod lists;
+mod lookups;
+mod names;
+mod networks;
 mod options;
 mod question;
+mod spf;
 mod stats;
 mod worker;
 

@@ -53,9 +53,9 @@ pub struct Budgets {
     /// For a whole question; what is not known then is not known. 5 s: a door waits 30 s at most for a
     /// fate, and a mail is seldom there faster than its sender's DNS.
     pub question: Duration,
-    /// For one look-up, a second try included. 2.5 s: resolvers give up on a dead server after 2 to 5 s.
+    /// For one look-up, three datagrams at most. 2.5 s: resolvers give up on a dead server after 2 to 5 s.
     pub lookup: Duration,
-    /// Look-ups in flight, 2 KB and a descriptor each. Suspects use a quarter at most, strangers three
+    /// Look-ups in flight, 4 at least; 2 KB and up to three descriptors each. Suspects use a quarter at most, strangers three
     /// quarters together. Full: not affordable.
     pub in_flight: u32,
     /// Look-ups a second, with as many in hand after a quiet second. A resolver on the same machine does
