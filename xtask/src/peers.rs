@@ -13,24 +13,42 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// What the tests and benches talk to. `openssl` makes keys and is on every machine that has apt.
-const PACKAGES: [&str; 6] = ["postfix", "dovecot-core", "dovecot-lmtpd", "opendkim", "swaks", "libnet-ssleay-perl"];
+const PACKAGES: [&str; 10] = [
+    "postfix",
+    "dovecot-core",
+    "dovecot-lmtpd",
+    "opendkim",
+    "swaks",
+    "libnet-ssleay-perl",
+    "rspamd",
+    "spamassassin",
+    "spamd",
+    "python3-milter",
+];
 
 /// A file of each peer: when all are there, nothing is left to do.
-const LANDMARKS: [&str; 5] = [
+const LANDMARKS: [&str; 8] = [
     "usr/lib/postfix/sbin/master",
     "usr/sbin/smtp-source",
     "usr/lib/dovecot/lmtp",
     "usr/sbin/opendkim",
     "usr/bin/swaks",
+    "usr/bin/rspamd",
+    "usr/sbin/spamd",
+    "usr/lib/python3/dist-packages/Milter/__init__.py",
 ];
 
-/// Written last, so that an interrupted run starts again.
+/// Written last, so that an interrupted run starts again. It names the packages: when a test needs a further one, the
+/// tree is made anew.
 const STAMP: &str = "complete";
 
 /// Makes the directory of peers when it is not there yet, and returns it.
 pub(crate) fn make() -> Result<PathBuf> {
     let dir = std::env::var_os("POSTERN_PEERS").map_or_else(|| run::target().join("peers"), PathBuf::from);
-    if dir.join(STAMP).exists() || LANDMARKS.iter().all(|file| Path::new("/").join(file).exists()) {
+    let made = fs::read_to_string(dir.join(STAMP)).unwrap_or_default();
+    if PACKAGES.iter().all(|package| made.lines().any(|line| line == *package))
+        || LANDMARKS.iter().all(|file| Path::new("/").join(file).exists())
+    {
         fs::create_dir_all(&dir)?;
         return Ok(dir.canonicalize()?);
     }

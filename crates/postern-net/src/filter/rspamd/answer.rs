@@ -57,7 +57,6 @@ fn reason(answer: &Value, action: &str) -> String {
         .into_iter()
         .flatten()
         .map(|(name, symbol)| (symbol.get("score").and_then(Value::as_f64).unwrap_or_default(), name.as_str()))
-        .filter(|(score, _)| *score != 0.0)
         .collect();
     symbols.sort_by(|a, b| b.0.abs().total_cmp(&a.0.abs()).then(a.1.cmp(b.1)));
     let names: Vec<String> =

@@ -5,6 +5,7 @@
 //! knows what Postern should do: that is the tests' part. `cargo xtask bench` uses the same guards.
 
 pub(crate) mod dovecot;
+pub(crate) mod filters;
 pub(crate) mod maildir;
 pub(crate) mod opendkim;
 pub(crate) mod postern;
@@ -80,10 +81,11 @@ impl Peers {
     }
 
     fn library_path(&self) -> String {
-        const FOLDERS: [&str; 6] = [
+        const FOLDERS: [&str; 7] = [
             "usr/lib/postfix",
             "usr/lib/dovecot",
             "usr/lib/dovecot/modules/old-stats",
+            "usr/lib/rspamd",
             "usr/lib/x86_64-linux-gnu",
             "usr/lib/aarch64-linux-gnu",
             "usr/lib",
