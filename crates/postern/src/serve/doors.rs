@@ -66,7 +66,7 @@ pub(super) fn start(wiring: Wiring<'_>) -> Result<RunningDoors, Failure> {
                 xclient_from: if public { config.settings.smtp.xclient_from.clone() } else { Vec::new() },
                 connections_max: config.settings.smtp.connections_max,
                 callouts: callouts.clone(),
-                admission: None,
+                admission: public.then(|| admission.clone()),
             };
             let door = Doors::start(spool.clone(), policy.clone(), modes.clone(), options)
                 .map_err(|error| Failure::new(Code::Os, format!("{name} at {addr}: {error}")))?;

@@ -1,11 +1,18 @@
 //! Every address is opened here, before privileges are dropped: bound, or handed over by the
 //! service manager (LISTEN_FDS; names `smtp` and `relay`, without names the first is smtp).
+//!
+//! The public door gets two listeners for each thread where the kernel can steer: all those for
+//! strangers first, then those for the known, in the order that `postern_net::steering` asks for.
+//! All listen before any is accepted from. A restart makes a new group: the old process's sockets,
+//! and with them its program, are gone before the address can be taken again.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use postern_net::socket::{BACKLOG, listen};
+use postern_net::steering::Steering;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 use crate::config::Config;
@@ -14,10 +21,21 @@ use crate::exit::{Code, Failure};
 /// Open listeners.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
-    /// Of the public door; per address as many as there are threads.
-    pub(crate) smtp: Vec<TcpListener>,
+    /// Of the public door.
+    pub(crate) smtp: Vec<Group>,
     /// Of the relay listener.
-    pub(crate) relay: Vec<TcpListener>,
+    pub(crate) relay: Vec<Group>,
+}
+
+/// The listeners of one address.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Where they listen.
+    pub(crate) addr: SocketAddr,
+    /// For each thread the queue of strangers and, where they are steered, that of the known.
+    pub(crate) threads: Vec<(TcpListener, Option<TcpListener>)>,
+    /// What steers them, or why nothing does.
+    pub(crate) steering: Result<Steering, String>,
 }
 
 /// Opens all of them, or none stays open.
@@ -25,34 +43,64 @@ pub(crate) struct Listeners {
 /// # Errors
 /// Which address, why, and what to do about it.
 pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure> {
-    let mut listeners = inherited()?;
-    share_among(threads, &mut listeners.smtp)?;
+    let mut listeners = inherited(threads)?;
     if listeners.smtp.is_empty() {
-        for addr in &config.settings.smtp.listen.0 {
-            refuse_occupied(*addr)?;
-            // One listener per thread: the kernel then spreads connections over them (SO_REUSEPORT).
-            let first = bind(*addr, threads > 1)?;
-            let addr = first.local_addr().unwrap_or(*addr);
-            listeners.smtp.push(first);
-            for _ in 1..threads {
-                listeners.smtp.push(bind(addr, true)?);
-            }
-        }
+        let steer = true;
+        let groups = config.settings.smtp.listen.0.iter().map(|addr| Group::open(*addr, threads, steer));
+        listeners.smtp = groups.collect::<Result<_, _>>()?;
     }
     if listeners.relay.is_empty() {
-        listeners.relay =
-            config.settings.relay.listen.iter().map(|addr| bind(*addr, false)).collect::<Result<_, _>>()?;
+        if let Some(addr) = &config.settings.relay.listen {
+            let why = "the relay listener is for this machine's own mail".to_owned();
+            listeners.relay.push(Group::plain(*addr, vec![bind(*addr, false)?], why));
+        }
     }
     Ok(listeners)
 }
 
-/// A socket from the service manager cannot be opened again: the threads share its queue.
-fn share_among(threads: usize, listeners: &mut Vec<TcpListener>) -> Result<(), Failure> {
-    let copies = listeners.iter().flat_map(|listener| (1..threads).map(|_| listener.try_clone()));
-    let copies: Vec<TcpListener> =
-        copies.collect::<Result<_, _>>().map_err(|error| Failure::io(Code::Os, "inherited socket", &error))?;
-    listeners.extend(copies);
-    Ok(())
+impl Group {
+    pub(super) fn open(addr: SocketAddr, threads: usize, steer: bool) -> Result<Self, Failure> {
+        refuse_occupied(addr)?;
+        // One listener per thread: the kernel then spreads connections over them (SO_REUSEPORT).
+        let why_not = if steer {
+            match Self::steered(bind_all(addr, 2 * threads, true)?) {
+                Ok(group) => return Ok(group),
+                Err(why) => why,
+            }
+        } else {
+            "auto.steering is off".to_owned()
+        };
+        Ok(Self::plain(addr, bind_all(addr, threads, threads > 1)?, why_not))
+    }
+
+    /// Without known networks for now, so that nobody lands among the known by chance. Should the
+    /// kernel not take even that, the listeners are closed: in a group that is not steered the
+    /// queues of the known would get half of all strangers.
+    fn steered(mut listeners: Vec<TcpListener>) -> Result<Self, String> {
+        let known = listeners.split_off(listeners.len() / 2);
+        let cores = u16::try_from(known.len()).map_err(|error| error.to_string())?;
+        let addr = listeners[0].local_addr().map_err(|error| error.to_string())?;
+        let mut steering = Steering::new(&listeners[0], cores).map_err(|error| error.to_string())?;
+        steering.attach(&[]).map_err(|error| error.to_string())?;
+        let threads = listeners.into_iter().zip(known.into_iter().map(Some)).collect();
+        Ok(Self { addr, threads, steering: Ok(steering) })
+    }
+
+    fn plain(asked_for: SocketAddr, listeners: Vec<TcpListener>, why: String) -> Self {
+        let addr = listeners.first().and_then(|one| one.local_addr().ok()).unwrap_or(asked_for);
+        Self { addr, threads: listeners.into_iter().map(|one| (one, None)).collect(), steering: Err(why) }
+    }
+}
+
+/// All of them at one address; with port 0 the first finds one for all.
+fn bind_all(addr: SocketAddr, count: usize, reuse_port: bool) -> Result<Vec<TcpListener>, Failure> {
+    let first = bind(addr, reuse_port)?;
+    let addr = first.local_addr().unwrap_or(addr);
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        listeners.push(bind(addr, reuse_port)?);
+    }
+    Ok(listeners)
 }
 
 /// With `SO_REUSEPORT` a second server of the same user would get the address too, and half of the
@@ -91,12 +139,13 @@ fn refused(addr: SocketAddr, error: &std::io::Error) -> Failure {
     Failure::io(Code::Unavailable, format!("cannot listen on {addr}"), error).cure(cure)
 }
 
-/// What the service manager opened.
-fn inherited() -> Result<Listeners, Failure> {
+/// What the service manager opened. Such a socket cannot be opened again: the threads share its one
+/// queue, and there is nothing to steer to.
+fn inherited(threads: usize) -> Result<Listeners, Failure> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let names: Vec<&str> = names.split(':').collect();
     let mut fds = ListenFd::from_env();
-    let mut listeners = Listeners::default();
+    let (mut smtp, mut relay) = (BTreeMap::new(), BTreeMap::new());
     for index in 0..fds.len() {
         let refused = |error: &std::io::Error| {
             Failure::io(Code::Os, format!("socket {index} from the service manager"), error)
@@ -104,22 +153,34 @@ fn inherited() -> Result<Listeners, Failure> {
         };
         let Some(listener) = fds.take_tcp_listener(index).map_err(|error| refused(&error))? else { continue };
         listener.set_nonblocking(true).map_err(|error| refused(&error))?;
-        let relay = names.get(index) == Some(&"relay");
-        if relay && !listener.local_addr().is_ok_and(|addr| addr.ip().is_loopback()) {
+        let addr = listener.local_addr().map_err(|error| refused(&error))?;
+        let for_relay = names.get(index) == Some(&"relay");
+        if for_relay && !addr.ip().is_loopback() {
             let what = "the socket unit hands over a relay listener that is not on loopback";
             return Err(
                 Failure::new(Code::Config, what).cure("whoever reaches it may send anywhere: use 127.0.0.1 or [::1]")
             );
         }
-        if relay { listeners.relay.push(listener) } else { listeners.smtp.push(listener) }
+        let (at, copies) = if for_relay { (&mut relay, 0) } else { (&mut smtp, threads.saturating_sub(1)) };
+        let at: &mut Vec<TcpListener> = at.entry(addr).or_default();
+        for _ in 0..copies {
+            at.push(listener.try_clone().map_err(|error| refused(&error))?);
+        }
+        at.push(listener);
     }
-    Ok(listeners)
+    let groups = |by_address: BTreeMap<SocketAddr, Vec<TcpListener>>| {
+        let why = "the service manager opened the socket (LISTEN_FDS): it has one queue";
+        by_address.into_iter().map(|(addr, listeners)| Group::plain(addr, listeners, why.to_owned())).collect()
+    };
+    Ok(Listeners { smtp: groups(smtp), relay: groups(relay) })
 }
 
-/// The distinct addresses of some listeners.
-pub(crate) fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
-    let mut addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+/// Where they listen.
+pub(crate) fn addresses(groups: &[Group]) -> Vec<SocketAddr> {
+    let mut addresses: Vec<_> = groups.iter().map(|group| group.addr).collect();
     addresses.sort_unstable();
-    addresses.dedup();
     addresses
 }
+
+#[cfg(test)]
+mod tests;
