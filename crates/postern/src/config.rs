@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use postern_drain::Route;
 use postern_net::client::ClientAddress;
-use postern_proto::mode::Mode;
 
 use crate::args::ServeArgs;
 use crate::exit::{Code, Failure};
@@ -39,7 +38,7 @@ pub(crate) struct Config {
     /// Where mail of single domains goes.
     pub(crate) deliver_by_domain: BTreeMap<String, Route>,
     /// Modes of single domains when no command is in force.
-    pub(crate) mode_by_domain: BTreeMap<String, Mode>,
+    pub(crate) mode_by_domain: BTreeMap<String, ModeSetting>,
     /// Where mail from the relay listener goes.
     pub(crate) relay_next_hop: Option<Route>,
     /// Who judges content, in the order of asking.
@@ -87,7 +86,7 @@ impl Config {
                 deliver_by_domain.insert(lower.clone(), route);
             }
             if let Some(mode) = setting.mode {
-                mode_by_domain.insert(lower, mode.0);
+                mode_by_domain.insert(lower, mode);
             }
         }
         let relay_next_hop = match &settings.relay.next_hop {
@@ -202,8 +201,8 @@ impl Config {
     }
 
     /// The mode of `domain` when no command is in force.
-    pub(crate) fn mode_of(&self, domain: &str) -> Mode {
-        self.mode_by_domain.get(domain).copied().unwrap_or(self.settings.general.mode.0)
+    pub(crate) fn mode_of(&self, domain: &str) -> ModeSetting {
+        self.mode_by_domain.get(domain).copied().unwrap_or(self.settings.general.mode)
     }
 
     /// Where mail for `domain` goes.
@@ -259,7 +258,7 @@ fn apply_flags(settings: &mut Settings, flags: &ServeArgs) {
     settings.door.listen = flags.door.or(settings.door.listen);
     settings.admin.listen = flags.admin.or(settings.admin.listen);
     settings.relay.listen = flags.relay.or(settings.relay.listen);
-    settings.general.mode = flags.mode.map_or(settings.general.mode, ModeSetting);
+    settings.general.mode = flags.mode.unwrap_or(settings.general.mode);
     settings.spool.flush_delay_ms = flags.flush_delay_ms.unwrap_or(settings.spool.flush_delay_ms);
 }
 

@@ -1,9 +1,9 @@
-//! `mode`, `buffer` and `drain`.
+//! `mode` and `drain`; `buffer on` and `off` are modes too.
 
 use serde_json::Value;
 
 use super::{connect, print};
-use crate::args::{ModeWord, ServerArgs, Switch};
+use crate::args::{ModeWord, ServerArgs};
 use crate::control::Ask;
 use crate::exit::{Code, Failure};
 
@@ -15,15 +15,6 @@ pub(crate) fn set_mode(word: Option<ModeWord>, domain: Option<String>, server: &
         None => client.ask(Ask::Status)?["modes"].take(),
     };
     print(&(shown(&modes) + &note(&modes)))
-}
-
-/// `postern buffer on|off [DOMAIN]`.
-pub(crate) fn switch_buffer(switch: Switch, domain: Option<String>, server: &ServerArgs) -> Result<(), Failure> {
-    let word = match switch {
-        Switch::On => ModeWord::Hold,
-        Switch::Off => ModeWord::Auto,
-    };
-    set_mode(Some(word), domain, server)
 }
 
 /// `postern drain [DOMAIN] [--rate N]`.
@@ -63,7 +54,11 @@ pub(super) fn shown(modes: &Value) -> String {
 
 fn one(mode: &Value) -> String {
     let name = mode["mode"].as_str().unwrap_or("unknown");
-    if mode["auto"] == true { format!("auto ({name})") } else { name.to_owned() }
+    match (mode["auto"] == true, mode["why"].as_str()) {
+        (false, _) => name.to_owned(),
+        (true, Some(why)) if name != "through" => format!("auto ({name}: {why})"),
+        (true, _) => format!("auto ({name})"),
+    }
 }
 
 #[cfg(test)]
@@ -75,5 +70,7 @@ mod tests {
         let modes =
             json!({ "mode": "through", "auto": true, "domains": { "a.example": { "mode": "hold", "auto": false } } });
         assert_eq!(super::shown(&modes), "all domains: auto (through)\na.example: hold\n");
+        let stormy = json!({ "mode": "collect", "auto": true, "why": "pressure: connections" });
+        assert_eq!(super::shown(&stormy), "all domains: auto (collect: pressure: connections)\n");
     }
 }

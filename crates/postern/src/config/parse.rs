@@ -104,6 +104,7 @@ fn read(source: &Source, table: Spanned<DeTable<'_>>) -> Result<Settings, Box<Fa
             "recipients" => settings.recipients = Some(section(source, value)?),
             "domain" => settings.domain = section(source, value)?,
             "drain" => settings.drain = section(source, value)?,
+            "auto" => settings.auto = section(source, value)?,
             "spool" => settings.spool = section(source, value)?,
             "log" => settings.log = section(source, value)?,
             "run_as" => settings.run_as = section(source, value)?,

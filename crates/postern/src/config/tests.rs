@@ -1,5 +1,7 @@
 //! What a file and flags make together.
 
+use postern_proto::mode::Mode;
+
 use super::*;
 
 fn load(text: &str, flags: ServeArgs) -> Result<Config, Failure> {
@@ -22,7 +24,7 @@ fn without_a_file_mail_for_localhost_and_example_com_goes_to_maildirs() {
     assert_eq!(config.recipients.keys().collect::<Vec<_>>(), ["example.com", "localhost"]);
     assert_eq!(config.deliver, Route::Maildir("postern-data/mail".into()));
     assert_eq!(config.settings.smtp.listen.0, ["127.0.0.1:2525".parse().expect("address")]);
-    assert_eq!(config.mode_of("example.com"), Mode::Through);
+    assert_eq!(config.mode_of("example.com"), ModeSetting(None));
 }
 
 #[test]
@@ -30,7 +32,7 @@ fn a_flag_beats_the_file() {
     let flags = ServeArgs {
         data: Some("d".into()),
         domains: vec!["Other.Example".into()],
-        mode: Some(Mode::Hold),
+        mode: Some(ModeSetting(Some(Mode::Hold))),
         deliver: Some("none".into()),
         smtp: Some("127.0.0.1:0".parse().expect("address")),
         ..Default::default()
@@ -39,7 +41,7 @@ fn a_flag_beats_the_file() {
     let config = load(text, flags).expect("valid");
     assert_eq!(config.settings.general.data, Path::new("d"));
     assert_eq!(config.recipients.keys().collect::<Vec<_>>(), ["other.example"]);
-    assert_eq!(config.mode_of("other.example"), Mode::Hold);
+    assert_eq!(config.mode_of("other.example"), ModeSetting(Some(Mode::Hold)));
     assert_eq!(config.deliver, Route::None);
     assert_eq!(config.settings.smtp.listen.0.len(), 1);
 }
@@ -48,7 +50,7 @@ fn a_flag_beats_the_file() {
 fn a_domain_may_have_a_mode_and_a_target_of_its_own() {
     let text = "[domain.\"A.example\"]\nmode = \"collect\"\ndeliver = \"none\"\n";
     let config = load(text, ServeArgs::default()).expect("valid");
-    assert_eq!(config.mode_of("a.example"), Mode::Collect);
+    assert_eq!(config.mode_of("a.example"), ModeSetting(Some(Mode::Collect)));
     assert_eq!(config.deliver_by_domain["a.example"], Route::None);
 }
 
@@ -118,11 +120,12 @@ fn a_filter_a_list_and_a_pin_are_read_and_a_wrong_one_is_named_with_its_place() 
 }
 
 #[test]
-fn an_address_needs_no_brackets_and_auto_is_the_default_mode() {
-    let text = "mode = \"auto\"\n[smtp]\nlisten = \"0.0.0.0:25\"\n[domain.\"a.example\"]\nmode = \"auto\"\n";
+fn an_address_needs_no_brackets_and_one_domain_may_be_auto_while_all_others_are_not() {
+    let text = "mode = \"hold\"\n[smtp]\nlisten = \"0.0.0.0:25\"\n[domain.\"a.example\"]\nmode = \"auto\"\n";
     let config = load(text, ServeArgs::default()).expect("valid");
     assert_eq!(config.settings.smtp.listen.0, ["0.0.0.0:25".parse().expect("address")]);
-    assert_eq!((config.mode_of("x.example"), config.mode_of("a.example")), (Mode::Through, Mode::Through));
+    assert_eq!(config.mode_of("x.example"), ModeSetting(Some(Mode::Hold)));
+    assert_eq!(config.mode_of("a.example"), ModeSetting(None));
     check_refused(
         "[smtp]\nlisten = \"nowhere\"\n",
         ServeArgs::default(),

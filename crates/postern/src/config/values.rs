@@ -29,9 +29,9 @@ pub(crate) struct Addresses(pub(crate) Vec<SocketAddr>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Network(pub(crate) IpNet);
 
-/// A configured mode. `auto`, the word of `postern mode`, is the default there: through.
+/// A configured mode; `None` is `auto`: the weather decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ModeSetting(pub(crate) Mode);
+pub(crate) struct ModeSetting(pub(crate) Option<Mode>);
 
 /// Which recipients of a domain exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,16 @@ pub(crate) enum OnSpam {
     Mark,
     /// Kept aside for [quarantine] keep, visible.
     Quarantine,
+}
+
+/// Whether the known have accept queues of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SteeringSetting {
+    /// Where the kernel can do it.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// How log lines are written.
@@ -241,11 +251,18 @@ impl FromStr for ModeSetting {
 
     fn from_str(word: &str) -> Result<Self, String> {
         match word {
-            "auto" => Ok(Self(Mode::Through)),
+            "auto" => Ok(Self(None)),
             word => {
-                word.parse().map(Self).map_err(|_| format!("unknown mode \"{word}\": through, collect, hold or auto"))
+                let unknown = |_| format!("unknown mode \"{word}\": auto, through, collect or hold");
+                word.parse().map(|mode| Self(Some(mode))).map_err(unknown)
             }
         }
+    }
+}
+
+impl fmt::Display for ModeSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.map_or("auto", Mode::as_str))
     }
 }
 

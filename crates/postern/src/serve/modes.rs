@@ -1,17 +1,18 @@
 //! The one task that owns the modes: commands of the operator, kept over a restart in
-//! `DATA/modes`, joined with the configuration and published to doors and drain.
+//! `DATA/modes`, joined with the configuration and the weather, and published to doors and drain.
 //!
-//! A command for all domains replaces those for single ones: `buffer on` means all mail. `auto`
-//! for one domain, while a command for all is in force, is itself remembered.
+//! A command beats the configuration, and a configured mode beats the weather, which speaks where
+//! `auto` is configured. A command for all domains replaces those for single ones: `buffer on`
+//! means all mail. `auto` for one domain, while a command for all is in force, is itself remembered.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use postern_proto::mode::{Mode, Modes};
+use postern_trust::weather::{Answer, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -25,21 +26,44 @@ pub(crate) struct Commands {
     domains: BTreeMap<String, Option<Mode>>,
 }
 
-/// What holds where no command does.
+/// What holds where no command does; `None` is `auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Configured {
     /// Of every domain not named.
-    pub(crate) all: Mode,
+    pub(crate) all: Option<Mode>,
     /// Of single ones.
-    pub(crate) domains: BTreeMap<String, Mode>,
+    pub(crate) domains: BTreeMap<String, Option<Mode>>,
     /// Whether mail has nowhere to go (`none`): of every domain not named, and of single ones.
     pub(crate) kept: (bool, BTreeMap<String, bool>),
+}
+
+/// What the weather says, and why: what holds where `auto` does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Forecast {
+    /// Of every domain not named.
+    pub(crate) all: (Answer, Reason),
+    /// Of single ones.
+    pub(crate) domains: BTreeMap<String, (Answer, Reason)>,
+}
+
+impl Forecast {
+    fn of(&self, domain: &str) -> (Answer, Reason) {
+        self.domains.get(domain).copied().unwrap_or(self.all)
+    }
+}
+
+fn mode_for(answer: Answer) -> Mode {
+    match answer {
+        Answer::Through => Mode::Through,
+        Answer::Collect => Mode::Collect,
+    }
 }
 
 /// A message to the task.
 enum Message {
     Command { domain: Option<String>, mode: Option<Mode>, done: oneshot::Sender<Result<Value, String>> },
     Configure(Configured),
+    WeatherChanged,
     Show(oneshot::Sender<Value>),
 }
 
@@ -72,6 +96,11 @@ impl ModesHandle {
         let _ = self.messages.send(Message::Configure(configured)).await;
     }
 
+    /// The forecast says something else than before.
+    pub(crate) async fn weather_changed(&self) {
+        let _ = self.messages.send(Message::WeatherChanged).await;
+    }
+
     /// Modes and what they come from, for `status`.
     pub(crate) async fn show(&self) -> Value {
         let (done, answer) = oneshot::channel();
@@ -85,6 +114,7 @@ pub(crate) struct ModesTask {
     path: PathBuf,
     commands: Commands,
     configured: Configured,
+    forecast: Arc<ArcSwap<Forecast>>,
     published: Arc<ArcSwap<Modes>>,
     messages: mpsc::Receiver<Message>,
 }
@@ -94,17 +124,21 @@ impl ModesTask {
     ///
     /// # Errors
     /// The file is there and cannot be read: guessing a mode could let buffered mail out.
-    pub(crate) fn load(data: &Path, configured: Configured) -> io::Result<(Self, ModesHandle)> {
+    pub(crate) fn load(
+        data: &Path,
+        configured: Configured,
+        forecast: Arc<ArcSwap<Forecast>>,
+    ) -> io::Result<(Self, ModesHandle)> {
         let path = data.join("modes");
         let commands = match std::fs::read(&path) {
             Ok(bytes) => parse(&bytes)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Commands::default(),
             Err(error) => return Err(error),
         };
-        let published = Arc::new(ArcSwap::from_pointee(in_force(&commands, &configured)));
+        let published = Arc::new(ArcSwap::from_pointee(in_force(&commands, &configured, &forecast.load())));
         let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let handle = ModesHandle { messages: sender, published: published.clone() };
-        Ok((Self { path, commands, configured, published, messages }, handle))
+        Ok((Self { path, commands, configured, forecast, published, messages }, handle))
     }
 
     /// Runs until every handle is gone; `changed` is called after each change.
@@ -120,6 +154,10 @@ impl ModesTask {
                 }
                 Message::Configure(configured) => {
                     self.configured = configured;
+                    self.publish();
+                    changed();
+                }
+                Message::WeatherChanged => {
                     self.publish();
                     changed();
                 }
@@ -140,20 +178,27 @@ impl ModesTask {
     }
 
     fn publish(&self) {
-        self.published.store(Arc::new(in_force(&self.commands, &self.configured)));
+        self.published.store(Arc::new(in_force(&self.commands, &self.configured, &self.forecast.load())));
     }
 
     fn show(&self) -> Value {
-        let modes = effective(&self.commands, &self.configured);
+        let forecast = self.forecast.load();
+        let modes = effective(&self.commands, &self.configured, &forecast);
+        let one = |mode: Mode, fixed: Option<Mode>, (_, reason): (Answer, Reason)| match fixed {
+            Some(_) => json!({ "mode": mode, "auto": false }),
+            None => json!({ "mode": mode, "auto": true, "why": reason.words() }),
+        };
         let domains: serde_json::Map<String, Value> = modes
             .domains
             .iter()
             .map(|(domain, mode)| {
-                let command = self.commands.domains.get(domain).copied().unwrap_or(self.commands.all);
-                (domain.clone(), json!({ "mode": mode, "auto": command.is_none() }))
+                let fixed = fixed(&self.commands, &self.configured, domain);
+                (domain.clone(), one(*mode, fixed, forecast.of(domain)))
             })
             .collect();
-        json!({ "mode": modes.default, "auto": self.commands.all.is_none(), "domains": domains })
+        let mut shown = one(modes.default, self.commands.all.or(self.configured.all), forecast.all);
+        shown["domains"] = Value::Object(domains);
+        shown
     }
 }
 
@@ -178,20 +223,27 @@ fn apply(commands: &mut Commands, domain: Option<String>, mode: Option<Mode>) ->
     Ok(())
 }
 
-/// Commands before configuration, one domain before all.
-fn effective(commands: &Commands, configured: &Configured) -> Modes {
-    let of = |domain: &str| configured.domains.get(domain).copied().unwrap_or(configured.all);
-    let mut domains = if commands.all.is_none() { configured.domains.clone() } else { BTreeMap::new() };
-    for (domain, command) in &commands.domains {
-        domains.insert(domain.clone(), command.unwrap_or_else(|| of(domain)));
-    }
-    Modes { default: commands.all.unwrap_or(configured.all), domains }
+/// What a command or the configuration says about one domain; `None` leaves it to the weather.
+fn fixed(commands: &Commands, configured: &Configured, domain: &str) -> Option<Mode> {
+    let command = commands.domains.get(domain).copied().unwrap_or(commands.all);
+    command.or_else(|| configured.domains.get(domain).copied().unwrap_or(configured.all))
+}
+
+/// Commands before configuration before weather, one domain before all.
+fn effective(commands: &Commands, configured: &Configured, forecast: &Forecast) -> Modes {
+    let of = |domain: &str| fixed(commands, configured, domain).unwrap_or_else(|| mode_for(forecast.of(domain).0));
+    // A command for all leaves only those that have one of their own.
+    let others = commands.all.is_none().then(|| configured.domains.keys().chain(forecast.domains.keys()));
+    let named = commands.domains.keys().chain(others.into_iter().flatten());
+    let domains = named.map(|domain| (domain.clone(), of(domain))).collect();
+    let default = commands.all.or(configured.all).unwrap_or_else(|| mode_for(forecast.all.0));
+    Modes { default, domains }
 }
 
 /// What doors and drain are told. Where mail has nowhere to go there is no outcome to wait for:
 /// `through` then answers at the receipt, at once, and not after the deadline.
-fn in_force(commands: &Commands, configured: &Configured) -> Modes {
-    let Modes { mut default, mut domains } = effective(commands, configured);
+fn in_force(commands: &Commands, configured: &Configured, forecast: &Forecast) -> Modes {
+    let Modes { mut default, mut domains } = effective(commands, configured, forecast);
     let (all_kept, kept) = &configured.kept;
     for domain in kept.keys() {
         domains.entry(domain.clone()).or_insert(default);
@@ -216,16 +268,9 @@ fn parse(bytes: &[u8]) -> io::Result<Commands> {
     Ok(commands)
 }
 
-/// Written aside, synced, renamed, and the directory synced: after a crash the file is the old or
-/// the new one.
 fn save(path: &Path, commands: &Commands) -> io::Result<()> {
-    let new = path.with_extension("new");
     let bytes = serde_json::to_vec(&Commands { version: FORMAT_VERSION, ..commands.clone() })?;
-    let mut file = File::create(&new)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    super::files::replace(path, &bytes)
 }
 
 const FORMAT_VERSION: u32 = 1;

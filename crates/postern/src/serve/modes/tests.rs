@@ -4,8 +4,8 @@ use super::*;
 
 fn configured() -> Configured {
     Configured {
-        all: Mode::Through,
-        domains: [("c.example".to_owned(), Mode::Collect)].into(),
+        all: Some(Mode::Through),
+        domains: [("c.example".to_owned(), Some(Mode::Collect))].into(),
         kept: Default::default(),
     }
 }
@@ -16,7 +16,7 @@ fn check(commands: &[(Option<&str>, Option<Mode>)], expected: (Mode, Mode)) {
     for (domain, mode) in commands {
         apply(&mut state, domain.map(str::to_owned), *mode).expect("few domains");
     }
-    let modes = effective(&state, &configured());
+    let modes = effective(&state, &configured(), &Forecast::default());
     assert_eq!((modes.of("a.example"), modes.of("c.example")), expected, "{commands:?}");
 }
 
@@ -65,12 +65,42 @@ fn the_number_of_domains_with_a_command_is_bounded() {
 fn where_mail_has_nowhere_to_go_through_answers_at_the_receipt() {
     let check = |kept: (bool, &[(&str, bool)]), expected: (Mode, Mode)| {
         let by_domain = kept.1.iter().map(|(domain, kept)| ((*domain).to_owned(), *kept)).collect();
-        let configured = Configured { all: Mode::Through, domains: BTreeMap::new(), kept: (kept.0, by_domain) };
-        let modes = in_force(&Commands::default(), &configured);
+        let configured = Configured { all: None, domains: BTreeMap::new(), kept: (kept.0, by_domain) };
+        let modes = in_force(&Commands::default(), &configured, &Forecast::default());
         assert_eq!((modes.of("a.example"), modes.of("b.example")), expected);
     };
     check((false, &[]), (Mode::Through, Mode::Through));
     check((true, &[]), (Mode::Collect, Mode::Collect));
     check((true, &[("b.example", false)]), (Mode::Collect, Mode::Through));
     check((false, &[("b.example", true)]), (Mode::Through, Mode::Collect));
+}
+
+#[test]
+fn the_weather_speaks_where_neither_command_nor_configuration_does() {
+    let stormy = (Answer::Collect, Reason::HopDown(40));
+    let check =
+        |all: Option<Mode>, commands: &[(Option<&str>, Option<Mode>)], forecast: &Forecast, expected: [Mode; 2]| {
+            let configured = Configured {
+                all,
+                ..Configured { domains: [("c.example".to_owned(), Some(Mode::Through))].into(), ..configured() }
+            };
+            let mut state = Commands::default();
+            for (domain, mode) in commands {
+                apply(&mut state, domain.map(str::to_owned), *mode).expect("few domains");
+            }
+            let modes = effective(&state, &configured, forecast);
+            assert_eq!([modes.of("a.example"), modes.of("c.example")], expected, "{all:?} {commands:?} {forecast:?}");
+        };
+    let one = Forecast {
+        domains: [("a.example".to_owned(), stormy), ("c.example".to_owned(), stormy)].into(),
+        ..Forecast::default()
+    };
+    let all = Forecast { all: stormy, ..Forecast::default() };
+    check(None, &[], &Forecast::default(), [Mode::Through; 2]);
+    check(None, &[], &one, [Mode::Collect, Mode::Through]);
+    check(None, &[], &all, [Mode::Collect, Mode::Through]);
+    check(Some(Mode::Through), &[], &all, [Mode::Through; 2]);
+    check(None, &[(None, Some(Mode::Hold))], &all, [Mode::Hold; 2]);
+    check(None, &[(None, Some(Mode::Hold)), (Some("a.example"), None)], &one, [Mode::Collect, Mode::Hold]);
+    check(None, &[(Some("a.example"), Some(Mode::Through))], &one, [Mode::Through; 2]);
 }
