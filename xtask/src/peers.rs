@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// What the tests and benches talk to. `openssl` makes keys and is on every machine that has apt.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     "postfix",
     "dovecot-core",
     "dovecot-lmtpd",
@@ -24,10 +24,11 @@ const PACKAGES: [&str; 10] = [
     "spamassassin",
     "spamd",
     "python3-milter",
+    "nsd",
 ];
 
 /// A file of each peer: when all are there, nothing is left to do.
-const LANDMARKS: [&str; 8] = [
+const LANDMARKS: [&str; 9] = [
     "usr/lib/postfix/sbin/master",
     "usr/sbin/smtp-source",
     "usr/lib/dovecot/lmtp",
@@ -36,6 +37,7 @@ const LANDMARKS: [&str; 8] = [
     "usr/bin/rspamd",
     "usr/sbin/spamd",
     "usr/lib/python3/dist-packages/Milter/__init__.py",
+    "usr/sbin/nsd",
 ];
 
 /// Written last, so that an interrupted run starts again. It names the packages: when a test needs a further one, the

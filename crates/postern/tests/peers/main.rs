@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "the bench in xtask uses the rest")]
 mod harness;
 
+mod dns;
 mod filters;
 mod forged;
 mod judged;
