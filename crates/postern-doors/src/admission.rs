@@ -18,7 +18,7 @@ use postern_trust::admission::{Entry, MessageFacts, Take, Why};
 use postern_trust::greylist::{BadRecipients, Greylist};
 use postern_trust::pressure::{Level, PressureCell};
 use postern_trust::shares::Shares;
-use postern_trust::{Book, CLASSES, Class, Evidence, EvidenceSender, admission};
+use postern_trust::{Book, Class, Evidence, EvidenceSender, admission};
 
 use crate::crowd::{Crowd, Intake, Merit};
 use crate::deadlines::Slots;
@@ -195,8 +195,8 @@ impl Usher {
     pub(crate) fn make_room_at_once(&self, slots: &Slots) {
         if self.merit() == Merit::On && self.crowd.leaving() < limits::LEAVING_MAX {
             let worst = Class::ALL.into_iter().rev().find(|class| self.ranks.borrow().len(*class) > 0);
-            for class in worst {
-                (0..limits::EVICTED_AT_ONCE).for_each(|_| drop(self.send_away(class, Eviction::Place, slots)));
+            for class in worst.into_iter().cycle().take(limits::EVICTED_AT_ONCE) {
+                self.send_away(class, Eviction::Place, slots);
             }
         }
     }

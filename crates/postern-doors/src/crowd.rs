@@ -80,9 +80,7 @@ impl Crowd {
 
     /// Connections by class without those that were told to go.
     pub(crate) fn standing(&self) -> [u32; CLASSES] {
-        std::array::from_fn(|class| {
-            self.open[class].load(Relaxed).saturating_sub(self.leaving[class].load(Relaxed))
-        })
+        std::array::from_fn(|class| self.open[class].load(Relaxed).saturating_sub(self.leaving[class].load(Relaxed)))
     }
 
     pub(crate) fn leaving(&self) -> u32 {

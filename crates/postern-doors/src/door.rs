@@ -160,7 +160,9 @@ fn start_thread(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_park(move || parking.lock().unwrap_or_else(PoisonError::into_inner).flush())
-        .on_thread_unpark(move || drop(unparking.fetch_add(1, Relaxed)))
+        .on_thread_unpark(move || {
+            unparking.fetch_add(1, Relaxed);
+        })
         .build()?;
     // Each queue has one: who is known must be told as well.
     let reserves = (ReserveDescriptor::new()?, ReserveDescriptor::new()?);

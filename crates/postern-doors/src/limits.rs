@@ -40,7 +40,7 @@ pub const STRANGERS_BEFORE_YIELD: u32 = 8;
 /// descriptors that are left beside the connections.
 pub const LEAVING_MAX: u32 = 256;
 /// Sent away together when the descriptors are used up before the limit of connections is reached.
-pub const EVICTED_AT_ONCE: u32 = 8;
+pub const EVICTED_AT_ONCE: usize = 8;
 /// Sent away for idleness, of each class, at one tick: no more than 4,000 a second, so that a change
 /// of the weather does not throw out ten thousand at once and call them all back.
 pub const IDLED_PER_TICK: u32 = 1_000;

@@ -292,7 +292,8 @@ impl World<'_> {
         let findings = self.slot.findings.borrow();
         let spf = findings.as_ref().and_then(|findings| findings.spf.as_ref());
         let authorised_domain = spf.filter(|spf| spf.result == SpfResult::Pass).map(|spf| spf.domain.clone());
-        let weight: i32 = findings.iter().flat_map(|findings| &findings.listed).map(|listed| i32::from(listed.weight)).sum();
+        let weight: i32 =
+            findings.iter().flat_map(|findings| &findings.listed).map(|listed| i32::from(listed.weight)).sum();
         drop(findings);
         self.core.usher.consider(&Applicant {
             class,

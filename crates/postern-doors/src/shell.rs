@@ -61,7 +61,12 @@ pub(crate) struct Shell {
 
 impl Shell {
     /// Around a socket.
-    pub(crate) fn new(core: &Rc<Core>, stream: TcpStream, (peer, local): (SocketAddr, SocketAddr), class: Class) -> Self {
+    pub(crate) fn new(
+        core: &Rc<Core>,
+        stream: TcpStream,
+        (peer, local): (SocketAddr, SocketAddr),
+        class: Class,
+    ) -> Self {
         let now = core.now();
         let address = peer.ip().to_canonical();
         let among = |nets: &[ipnet::IpNet]| nets.iter().any(|net| net.contains(&address));
@@ -133,7 +138,9 @@ impl Shell {
                     }
                     ready!(self.poll_handshake(context));
                 }
-                Need::Input if self.conn.session().is_receiving() && !self.core.usher.may_receive(self.slot.class.get()) => {
+                Need::Input
+                    if self.conn.session().is_reading_body() && !self.core.usher.may_receive(self.slot.class.get()) =>
+                {
                     // The minimum rate goes on counting: memory that is used up by those who do not
                     // finish comes back.
                     self.short_of_room = true;

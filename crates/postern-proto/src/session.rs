@@ -186,6 +186,11 @@ impl Session {
         self.transaction.is_some() && !self.owes_reply()
     }
 
+    /// Whether octets of a message come next, and nothing else.
+    pub fn is_reading_body(&self) -> bool {
+        matches!(self.state, State::ExpectData | State::ExpectChunk { .. })
+    }
+
     /// Whether the message's last octet was read and the reply is still owed.
     pub fn owes_reply(&self) -> bool {
         matches!(self.state, State::AwaitOutcome | State::AwaitReceipt)

@@ -199,7 +199,9 @@ pub struct Patience {
 /// below what a slow but honest server needs (2 minutes); a stranger's real server answers within
 /// seconds, and 15 is ten round trips of the slowest satellite link; a suspect gets one retransmission.
 ///
-/// The greeting waits a second for strangers: most bots talk first, real servers wait five minutes.
+/// In the calm only suspects wait for their greeting: a second for every stranger would be a second
+/// for every honest one, for nothing. Under pressure strangers wait: bots talk first, real servers
+/// wait five minutes.
 /// In the red the wait shrinks, because a slot is worth less time than that: 10,000 slots at 20,000
 /// connects a second circulate in half a second.
 ///
@@ -210,7 +212,7 @@ pub struct Patience {
 pub fn patience(class: Class, level: Level) -> Patience {
     let [idle_s, greet_wait_ms, min_bytes_per_s, permits] = match (level, class) {
         (Level::Calm, Class::Pinned | Class::Known | Class::Provider) => [300, 0, 64, 0],
-        (Level::Calm, Class::New) => [300, 1000, 128, 32],
+        (Level::Calm, Class::New) => [300, 0, 128, 32],
         (Level::Calm, Class::Suspect) => [300, 3000, 256, 16],
         (Level::Busy, Class::Pinned | Class::Known) => [300, 0, 64, 0],
         (Level::Busy, Class::Provider) => [120, 0, 256, 0],

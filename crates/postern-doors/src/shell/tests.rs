@@ -32,12 +32,7 @@ fn core(spool: Spool) -> Rc<Core> {
         admission: None,
         crowd: Arc::new(Crowd::new(1)),
     };
-    let seat = Seat {
-        thread: 0,
-        port: Arc::new(Mutex::new(port)),
-        news: Arc::default(),
-        woken: Arc::default(),
-    };
+    let seat = Seat { thread: 0, port: Arc::new(Mutex::new(port)), news: Arc::default(), woken: Arc::default() };
     Rc::new(Core::new(Arc::new(shared), seat))
 }
 
