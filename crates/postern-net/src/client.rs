@@ -66,6 +66,15 @@ pub enum OutgoingBody<'a> {
     /// A file and how many of its octets, from its start, read in pieces of 64 KiB. The position of
     /// the file is neither used nor moved.
     File(Arc<File>, u64),
+    /// The same file without its first octets, which [`Outgoing::header_prefix`] has in another form.
+    Rest {
+        /// As in [`Self::File`].
+        file: Arc<File>,
+        /// Octets left out.
+        from: u64,
+        /// Octets of the whole file.
+        len: u64,
+    },
 }
 
 /// A message to hand over.

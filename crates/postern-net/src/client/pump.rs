@@ -114,6 +114,7 @@ impl Connection {
         let body_len = match &message.body {
             OutgoingBody::Bytes(bytes) => bytes.len() as u64,
             OutgoingBody::File(_, len) => *len,
+            OutgoingBody::Rest { from, len, .. } => len.saturating_sub(*from),
         };
         let transaction = Transaction {
             sender: message.sender,
@@ -242,6 +243,10 @@ impl Connection {
                 }
                 OutgoingBody::File(file, len) => {
                     read = read_piece(file, at as u64, *len).await?;
+                    &read
+                }
+                OutgoingBody::Rest { file, from, len } => {
+                    read = read_piece(file, at as u64 + from, *len).await?;
                     &read
                 }
             };

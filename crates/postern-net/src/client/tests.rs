@@ -118,6 +118,21 @@ async fn a_message_from_a_file_arrives_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_file_is_sent_without_its_first_octets() {
+    let hop = hop::tcp(&[ENVELOPE]).await;
+    let mut connection = connect(&hop, Protocol::Smtp, ClientAddress::None, "192.0.2.1:1").await.expect("a session");
+    let mut file = tempfile::tempfile().expect("a file");
+    let body: Vec<u8> = (0..20_000).flat_map(|n| format!("line {n}\r\n").into_bytes()).collect();
+    file.write_all(&body).expect("room");
+    let source = OutgoingBody::Rest { file: Arc::new(file), from: 8, len: body.len() as u64 };
+    let results = connection.send(Letter::from("192.0.2.1:1").outgoing(source)).await.expect("an answer");
+    assert_eq!(words(&results), ["delivered 250 2.0.0 taken"]);
+    connection.quit().await;
+    let expected = [b"Received: x\r\n".as_slice(), &body[8..], b".\r\n"].concat();
+    assert!(hop.heard().await[0].bodies[0] == expected, "the octets differ");
+}
+
+#[tokio::test]
 async fn a_file_shorter_than_told_never_ends_in_a_dot() {
     let hop = hop::tcp(&["S: 220 hop
         C: EHLO us.example
