@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,19 +14,36 @@ use std::sync::atomic::Ordering;
 use postern_proto::address::Address;
 use postern_proto::checks::Checks;
 use postern_proto::envelope::{Arrival, DsnRequest, Meta, Notify, Recipient, Refusal, Via};
+use postern_proto::header_edit::{BEGINNING_BYTES_MAX, Edited};
 use postern_proto::mode::{Mode, Modes};
 use postern_proto::received::received_field;
 use postern_proto::reply::{Enhanced, Reply};
 use postern_spool::{BodySource, Child, ChildBody, Fate, FinishError, Lane, Lease};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::limits::{DELIVERY_MAX, NO_ROUTE_WAIT_MS, RELEASED_CLASS, REPORT_FULL_BYTES_MAX, REPORT_HEADER_BYTES_MAX};
+use crate::filters::FilterTable;
+use crate::judge::Places;
+use crate::limits::{
+    DELIVERY_MAX, NO_ROUTE_WAIT_MS, PLACE_WAIT, RELEASED_CLASS, REPORT_FULL_BYTES_MAX, REPORT_HEADER_BYTES_MAX,
+};
 use crate::maildir::{self, file_name, mailbox_name};
+use crate::marks::{edited, marks};
 use crate::remote::{Parcel, Reach};
 use crate::report::Report;
 use crate::route::{Route, RouteTable};
 use crate::settle::{Action, Attempt, Handover, Letter, Outcome, Settlement, Told, Verdict, settle};
-use crate::worker::{Worker, caught, mode_of, now_unix_ms};
+use crate::worker::{Panicked, Worker, caught, mode_of, now_unix_ms};
+
+/// One item on its way out.
+pub(crate) struct Load {
+    pub(crate) lease: Lease,
+    pub(crate) meta: Meta,
+    /// As it was before it was judged, when that happened just now.
+    pub(crate) asked: Option<Meta>,
+    /// All behind the blank line, as a filter wants it. Not kept: what is left of the item after this
+    /// attempt counts as never judged, and is judged again.
+    pub(crate) body: Option<Vec<u8>>,
+}
 
 /// Which recipients go where in this attempt.
 pub(crate) struct Plan {
@@ -35,6 +53,8 @@ pub(crate) struct Plan {
     decided: Vec<Option<Outcome>>,
     detail: Option<char>,
     mailboxes_max: usize,
+    /// A destination that can be reached had no place.
+    busy: bool,
 }
 
 struct Group {
@@ -65,6 +85,7 @@ impl Permit {
             Reach::Unreached => gate.handle_unreached_at(now, random),
             Reach::Unknown => gate.handle_unknown(),
         });
+        self.worker.place_free.notify_waiters();
         self.worker.note_state(&self.route);
     }
 }
@@ -73,19 +94,29 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if !self.judged {
             self.worker.with_gate(&self.route, |gate| gate.handle_unknown());
+            self.worker.place_free.notify_waiters();
         }
     }
 }
 
 impl Plan {
     /// Resolves every recipient by today's table. Those of another domain go along when that one
-    /// may leave now and its destination has a place; otherwise they become an item in their lane.
-    pub(crate) fn new(worker: &Rc<Worker>, lease: &Lease, meta: &Meta, table: &Arc<RouteTable>, modes: &Modes) -> Self {
+    /// may leave now, its destination has a place, and it is judged as this one is; otherwise they become
+    /// an item in their lane.
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        lease: &Lease,
+        meta: &Meta,
+        table: &RouteTable,
+        modes: &Modes,
+        filters: &FilterTable,
+    ) -> Self {
         let mut plan = Self {
             groups: Vec::new(),
             decided: Vec::with_capacity(meta.recipients.len()),
             detail: table.detail,
             mailboxes_max: table.mailboxes_max,
+            busy: false,
         };
         let now = now_unix_ms();
         let kept = |due_unix_ms| Outcome::NotTried { due_unix_ms, may_leave: false };
@@ -93,8 +124,10 @@ impl Plan {
             let domain = &recipient.address.domain;
             let own = **domain == *lease.lane.key;
             let held = !own && mode_of(&Lane::new(&**domain, lease.lane.class), modes) == Mode::Hold;
+            let marked_for_others = !own && meta.judgement.is_some() && !filters.judges(domain);
             let decided = match table.resolve(meta.arrival.via, domain) {
-                _ if held => Some(kept(now)),
+                // The last guard: nothing unjudged leaves to a domain with filters.
+                _ if held || marked_for_others || filters.must_judge(meta, domain) => Some(kept(now)),
                 None => Some(Outcome::Refused(no_route(domain))),
                 Some(Route::None) if own => Some(kept(now + NO_ROUTE_WAIT_MS)),
                 Some(Route::None) => Some(kept(now)),
@@ -118,6 +151,7 @@ impl Plan {
         }
         let (now_ms, now_unix_ms) = (worker.now_ms(), now_unix_ms());
         let wait = worker.with_gate(route, |gate| gate.keeps_waiting_at(now_ms));
+        self.busy |= wait.is_none();
         if wait.is_some() && tried_since.is_some_and(|since| worker.retry.is_expired(since, now_unix_ms)) {
             return Some(Outcome::Unreached(format!("{route} could not be reached")));
         }
@@ -126,14 +160,69 @@ impl Plan {
 }
 
 impl Worker {
+    /// Asks the filters first.
+    pub(crate) async fn judge_and_deliver(self: Rc<Self>, lease: Lease, meta: Meta, places: Places, released: bool) {
+        let (id, again) = (lease.id, (lease.clone(), meta.clone()));
+        match caught(self.judge(lease, meta, places, released)).await {
+            Ok(None) => {}
+            Ok(Some(load)) => {
+                let plan = self.plan(&load).await;
+                return self.deliver(load, plan, released).await;
+            }
+            Err(Panicked) => {
+                self.counters.panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(item = %id, "judging panicked; the item will be tried again");
+                let (lease, meta) = again;
+                self.settle_all(lease, &meta, Outcome::Unreached("internal error".to_owned()), released).await;
+            }
+        }
+        self.landed();
+    }
+
+    /// For an item that was just judged: a sender may wait for it, so a destination that is only busy is
+    /// given a moment.
+    async fn plan(self: &Rc<Self>, load: &Load) -> Plan {
+        let until = Instant::now() + PLACE_WAIT;
+        loop {
+            let mut free = pin!(self.place_free.notified());
+            free.as_mut().enable();
+            let (table, modes, filters) = (self.routes.load(), self.modes.load(), self.options.filters.load());
+            let plan = Plan::new(self, &load.lease, &load.meta, &table, &modes, &filters);
+            if !plan.busy || !plan.groups.is_empty() || timeout_at(until, free).await.is_err() {
+                return plan;
+            }
+        }
+    }
+
     /// Delivers and settles one item. `released`: a `drain` command let it go from hold.
-    pub(crate) async fn deliver(self: Rc<Self>, lease: Lease, meta: Meta, plan: Plan, released: bool) {
+    pub(crate) async fn deliver(self: Rc<Self>, load: Load, plan: Plan, released: bool) {
+        let Load { lease, mut meta, asked, body } = load;
         let id = lease.id;
-        let Plan { groups, decided, detail, mailboxes_max } = plan;
+        let Plan { groups, decided, detail, mailboxes_max, .. } = plan;
         let outcomes = RefCell::new(decided);
         let tried = groups.iter().flat_map(|group| group.members.clone()).collect::<Vec<_>>();
-        let context = Context { lease: &lease, meta: &meta, detail, mailboxes_max, outcomes: &outcomes };
-        let ended = caught(timeout(DELIVERY_MAX, self.deliver_groups(&context, groups))).await;
+        let body_is_new = body.is_some();
+        let ended = match Content::of(&lease, &mut meta, body).await {
+            Ok(content) => {
+                let context = Context {
+                    lease: &lease,
+                    meta: &meta,
+                    content: &content,
+                    detail,
+                    mailboxes_max,
+                    outcomes: &outcomes,
+                };
+                caught(timeout(DELIVERY_MAX, self.deliver_groups(&context, groups))).await
+            }
+            Err(reply) => {
+                drop(groups);
+                let undecided = |outcome: &mut Option<Outcome>| {
+                    outcome.get_or_insert_with(|| Outcome::Deferred(reply.clone()));
+                };
+                outcomes.borrow_mut().iter_mut().for_each(undecided);
+                Ok(Ok(()))
+            }
+        };
         let why = match ended {
             Ok(Ok(())) => "nothing was said about this recipient",
             Ok(Err(_)) => "the delivery took too long",
@@ -147,12 +236,17 @@ impl Worker {
         let outcomes: Vec<Outcome> =
             outcomes.map(|outcome| outcome.unwrap_or_else(|| Outcome::Unreached(why.to_owned()))).collect();
         log(&lease, &meta, &outcomes, &tried);
+        self.tell_of_delivery(&meta, &lease.body, &outcomes).await;
+        if body_is_new {
+            let asked = asked.as_ref().unwrap_or(&meta);
+            (meta.judged, meta.judgement) = (asked.judged, asked.judgement.clone());
+        }
         let settled = caught(self.settle(lease, &meta, &outcomes, released)).await;
         if settled.is_err() {
             self.counters.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!(item = %id, "settling panicked; the item will be tried again when its lease runs out");
         }
-        self.landed(id);
+        self.landed();
     }
 
     async fn deliver_groups(&self, context: &Context<'_>, groups: Vec<Group>) {
@@ -173,11 +267,12 @@ impl Worker {
     }
 
     async fn to_hop(&self, context: &Context<'_>, route: &Route, members: &[usize]) -> (Vec<Outcome>, Reach) {
-        let Context { lease, meta, .. } = context;
+        let Context { lease, meta, content, .. } = context;
         let recipients: Vec<Recipient> = members.iter().map(|i| meta.recipients[*i].clone()).collect();
         let only = Some(&meta.recipients[0].address).filter(|_| meta.recipients.len() == 1);
-        let prefix = received_field(meta, &lease.id.to_string(), only);
-        let parcel = Parcel { meta, recipients: &recipients, prefix: prefix.as_bytes(), body: &lease.body };
+        let received = received_field(meta, &lease.id.to_string(), only);
+        let prefix = [&content.marks, received.as_bytes(), &content.head].concat();
+        let parcel = Parcel { meta, recipients: &recipients, prefix: &prefix, body: &content.body, from: content.from };
         let sent = self.remote.send(route, &parcel).await;
         if let Some(offers) = &sent.offers {
             self.learn(route, offers);
@@ -187,19 +282,22 @@ impl Worker {
 
     /// All recipients in one job: the files are small and a thread switch each would cost more.
     async fn to_maildir(&self, context: &Context<'_>, root: &Path, members: &[usize]) -> (Vec<Outcome>, Reach) {
-        let Context { lease, meta, .. } = context;
+        let Context { lease, meta, content, .. } = context;
         let jobs: Vec<_> = members.iter().map(|i| self.file_for(context, &meta.recipients[*i].address)).collect();
         let maybe_repeat = meta.attempts > 0 || lease.id.unix_ms() <= self.started_unix_ms;
-        let (maildirs, root, body) = (self.maildirs.clone(), root.to_owned(), lease.body.clone());
+        let (maildirs, root) = (self.maildirs.clone(), root.to_owned());
+        let (head, body, from) = (content.head.clone(), content.body.clone(), content.from);
         let (id, mailboxes_max) = (lease.id, context.mailboxes_max);
         let done = tokio::task::spawn_blocking(move || {
-            let deliver = |(mailbox, file_name, prefix): (String, String, String)| {
+            let deliver = |(mailbox, file_name, prefix): (String, String, Vec<u8>)| {
                 let letter = maildir::Letter {
                     root: &root,
                     mailbox: &mailbox,
                     file_name: &file_name,
-                    prefix: prefix.as_bytes(),
+                    prefix: &prefix,
+                    head: &head,
                     body: &body,
+                    from,
                     maybe_repeat,
                     mailboxes_max,
                 };
@@ -224,13 +322,14 @@ impl Worker {
 
     /// Mailbox, file name and header fields of a recipient's copy. Final delivery adds Return-Path
     /// (RFC 5321 section 4.4) and, as mailbox readers expect, Delivered-To.
-    fn file_for(&self, context: &Context<'_>, address: &Address) -> (String, String, String) {
-        let Context { lease, meta, detail, .. } = context;
+    fn file_for(&self, context: &Context<'_>, address: &Address) -> (String, String, Vec<u8>) {
+        let Context { lease, meta, content, detail, .. } = context;
         let id = lease.id.to_string();
         let sender = meta.sender.as_ref().map(Address::to_string).unwrap_or_default();
-        let mut prefix = format!("Return-Path: <{sender}>\r\nDelivered-To: {address}\r\n");
-        prefix.push_str(&received_field(meta, &id, Some(address)));
-        let size = prefix.len() as u64 + lease.body.len();
+        let mut prefix = format!("Return-Path: <{sender}>\r\nDelivered-To: {address}\r\n").into_bytes();
+        prefix.extend_from_slice(&content.marks);
+        prefix.extend_from_slice(received_field(meta, &id, Some(address)).as_bytes());
+        let size = (prefix.len() + content.head.len()) as u64 + content.body.len() - content.from;
         let hostname = &self.options.hostname;
         let name = file_name(&id, meta.arrival.at_unix_ms, address, hostname, size);
         (mailbox_name(address, *detail, hostname), name, prefix)
@@ -238,8 +337,9 @@ impl Worker {
 
     /// Makes the result durable. A tentative item may be committed by its door at the same moment:
     /// then nobody waits for a verdict any more, and it is settled again as a committed one.
-    async fn settle(&self, mut lease: Lease, meta: &Meta, outcomes: &[Outcome], released: bool) {
+    pub(crate) async fn settle(&self, mut lease: Lease, meta: &Meta, outcomes: &[Outcome], released: bool) {
         let id = lease.id;
+        self.settling(id);
         loop {
             let mut another_dead = false;
             let settlement = settle(&Attempt {
@@ -251,6 +351,7 @@ impl Worker {
                 retry: &self.retry,
                 random: self.random(),
             });
+            let (class, stays) = (lease.lane.class, matches!(settlement, Settlement::Postpone(_)));
             let result = match settlement {
                 Settlement::Postpone(letter) if released => {
                     let child = self.child(&lease, *letter, released);
@@ -277,20 +378,31 @@ impl Worker {
                     lease.tentative = false;
                 }
                 Err(error) => return tracing::warn!(item = %id, %error, "could not be settled"),
-                Ok(()) if another_dead => return self.bound_dead_letters().await,
-                Ok(()) => return,
+                Ok(()) => {
+                    if !stays {
+                        self.counters.note_left(class);
+                    }
+                    if another_dead {
+                        self.bound_dead_letters().await;
+                    }
+                    return;
+                }
             }
         }
     }
 
     /// The lane of what is left: an item that a `drain` let go stays free to leave.
-    fn child(&self, lease: &Lease, letter: Letter, released: bool) -> Child {
+    fn child(&self, lease: &Lease, mut letter: Letter, released: bool) -> Child {
         let own = letter.domain == *lease.lane.key;
         let class = match lease.lane.class {
             _ if released && own => RELEASED_CLASS,
-            RELEASED_CLASS if !own => 0,
+            RELEASED_CLASS if !own => letter.meta.checks.class,
             class => class,
         };
+        if !own && letter.meta.judgement.is_some() && !self.options.filters.load().judges(&letter.domain) {
+            // Judged for others on the same list; this domain wants none of it.
+            (letter.meta.judged, letter.meta.judgement) = (false, None);
+        }
         Child {
             lane: Lane::new(letter.domain, class),
             meta: letter.meta.to_bytes(),
@@ -305,7 +417,8 @@ impl Worker {
         let failed = told.iter().any(|told| matches!(told.what, Action::Failed(_)));
         let quote_all = failed && meta.dsn.full == Some(true) && lease.body.len() <= REPORT_FULL_BYTES_MAX;
         let most = if quote_all { REPORT_FULL_BYTES_MAX } else { REPORT_HEADER_BYTES_MAX as u64 };
-        let original = beginning(&lease.body, most).await;
+        // A report without the header of the original is better than none.
+        let original = beginning(&lease.body, most).await.unwrap_or_default();
         let now = now_unix_ms();
         let hostname = &self.options.hostname;
         let from = self.options.report_from.clone().unwrap_or_else(|| format!("MAILER-DAEMON@{hostname}"));
@@ -347,9 +460,47 @@ impl Worker {
 struct Context<'a> {
     lease: &'a Lease,
     meta: &'a Meta,
+    content: &'a Content,
     detail: Option<char>,
     mailboxes_max: usize,
     outcomes: &'a RefCell<Vec<Option<Outcome>>>,
+}
+
+/// The octets of a message as they leave, but for the fields that depend on recipient and route.
+struct Content {
+    /// Our marks.
+    marks: Vec<u8>,
+    /// The message's own header, when it differs from the stored one.
+    head: Arc<[u8]>,
+    body: BodySource,
+    /// Octets of `body` that `head` stands for.
+    from: u64,
+}
+
+impl Content {
+    /// What was never judged goes as it is stored. An unreadable message is not delivered: the reply says so.
+    async fn of(lease: &Lease, meta: &mut Meta, new_body: Option<Vec<u8>>) -> Result<Self, Reply> {
+        let Some(judgement) = &meta.judgement else {
+            return Ok(Self { marks: Vec::new(), head: Arc::default(), body: lease.body.clone(), from: 0 });
+        };
+        let unreadable = |error: std::io::Error| {
+            tracing::warn!(item = %lease.id, %error, "a message cannot be read");
+            Reply::new(451, Enhanced(4, 3, 0), "The message could not be read, try again later")
+        };
+        let beginning = beginning(&lease.body, BEGINNING_BYTES_MAX as u64).await.map_err(unreadable)?;
+        let Edited { mut head, body_at } = edited(&beginning, judgement);
+        let marks = marks(judgement);
+        meta.eight_bit |= !head.is_ascii() || !marks.is_ascii();
+        let (body, from) = match new_body {
+            None => (lease.body.clone(), body_at as u64),
+            Some(new) => {
+                meta.eight_bit |= !new.is_ascii();
+                head.extend_from_slice(b"\r\n");
+                (BodySource::Inline(new.into()), 0)
+            }
+        };
+        Ok(Self { marks, head: head.into(), body, from })
+    }
 }
 
 fn dead_letter(letter: Letter) -> Child {
@@ -357,7 +508,7 @@ fn dead_letter(letter: Letter) -> Child {
     Child { lane, meta: letter.meta.to_bytes(), due_unix_ms: letter.due_unix_ms, body: ChildBody::Parent }
 }
 
-fn fate(verdict: &Verdict) -> Fate {
+pub(crate) fn fate(verdict: &Verdict) -> Fate {
     let bytes = |reply: &Reply| Refusal(reply.clone()).to_bytes().into_boxed_slice();
     match verdict {
         Verdict::Delivered => Fate::Delivered,
@@ -386,19 +537,18 @@ fn local_arrival(hostname: &str, at_unix_ms: u64) -> Arrival {
     }
 }
 
-/// The first `most` bytes of a body; fewer when it cannot be read: a report without the header of
-/// the original is better than none.
-async fn beginning(body: &BodySource, most: u64) -> Vec<u8> {
+/// The first `most` bytes of a body.
+pub(crate) async fn beginning(body: &BodySource, most: u64) -> std::io::Result<Vec<u8>> {
     let n = usize::try_from(body.len().min(most)).unwrap_or(usize::MAX);
     match body {
-        BodySource::Inline(bytes) => bytes[..n].to_vec(),
+        BodySource::Inline(bytes) => Ok(bytes[..n].to_vec()),
         BodySource::File { file, .. } => {
             let file = file.clone();
             let read = tokio::task::spawn_blocking(move || {
                 let mut bytes = vec![0; n];
                 file.read_exact_at(&mut bytes, 0).map(|()| bytes)
             });
-            read.await.ok().and_then(Result::ok).unwrap_or_default()
+            read.await.map_err(std::io::Error::other)?
         }
     }
 }

@@ -6,8 +6,8 @@
 //! is to hear travels back through the spool as a fate.
 //!
 //! Entry points: [`Drain::start`], [`Route::parse`], [`RouteTable`], [`DrainHandle`]. Inside, the
-//! decisions are pure (`route`, `schedule`, `settle`, `release`, `carries`, `report`); `worker`
-//! asks them, `delivery` does what they say.
+//! decisions are pure (`route`, `schedule`, `order`, `gates`, `ruling`, `settle`, `release`, `carries`,
+//! `marks`, `report`); `look` asks them, `judge` and `delivery` do what they say.
 
 #![forbid(unsafe_code)]
 
@@ -16,15 +16,22 @@ mod dead;
 mod delivery;
 mod drain;
 mod filters;
+mod gates;
 mod health;
+mod hints;
+mod judge;
 mod limits;
+mod look;
 mod maildir;
+mod marks;
+mod order;
 mod quarantine;
 mod release;
 mod remote;
 mod report;
 mod revive;
 mod route;
+mod ruling;
 mod schedule;
 mod settle;
 mod stats;

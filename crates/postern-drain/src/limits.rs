@@ -17,7 +17,43 @@ pub(crate) const DELIVERY_MAX: Duration = Duration::from_secs(15 * 60);
 /// How long an item is leased: longer than [`DELIVERY_MAX`], or a slow delivery would be repeated
 /// beside itself.
 pub(crate) const LEASE: Duration = Duration::from_secs(20 * 60);
-const _: () = assert!(LEASE.as_secs() > DELIVERY_MAX.as_secs() + 60);
+const _: () = assert!(LEASE.as_secs() > DELIVERY_MAX.as_secs() + JUDGING_MAX.as_secs() + 60);
+
+/// How long all filters together may take over one message, whatever their own limits are.
+pub(crate) const JUDGING_MAX: Duration = Duration::from_secs(3 * 60);
+
+/// How long a message that was judged waits for a place at its destination, before its sender is answered
+/// at the receipt.
+pub(crate) const PLACE_WAIT: Duration = Duration::from_secs(5);
+
+/// Header changes of filters kept with a message, and their bytes: they are metadata, which the spool
+/// writes with every retry. Real filters make some ten of 2 KiB; further ones are left out.
+pub(crate) const HEADER_CHANGES_MAX: usize = 200;
+/// See [`HEADER_CHANGES_MAX`].
+pub(crate) const HEADER_CHANGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Recipients that filters may add to one message: RFC 5321 section 4.5.3.1.8 has 100 as what every server takes.
+pub(crate) const ADDED_RECIPIENTS_MAX: usize = 100;
+
+/// Of so many messages that leave, one is of a lower class when there is any: a flood of the better
+/// ones slows the others to a sixteenth, but never stops them.
+pub(crate) const FLOOR_EVERY: u32 = 16;
+
+/// Lanes of lower classes that are tried for that one message.
+pub(crate) const FLOOR_LANES_MAX: usize = 8;
+
+/// Lanes that are looked at to find those: with very many lanes a look at all of them is not to come with
+/// every sixteenth message. The next turn goes on from the next one.
+pub(crate) const FLOOR_LOOKS_MAX: usize = 1024;
+
+/// While a filter is away, so many items of a lane are looked at in one go, and how often that is: mail that
+/// needs no judgement leaves from between what waits for one. Each that does wait costs a record.
+pub(crate) const UNJUDGED_BATCH_MAX: usize = 16;
+/// See [`UNJUDGED_BATCH_MAX`].
+pub(crate) const UNJUDGED_PAUSE_MS: u64 = 1000;
+
+/// Messages dropped from the quarantine in one go, and named in one line of the log.
+pub(crate) const QUARANTINE_BATCH_MAX: usize = 64;
 
 /// How long [`crate::DrainHandle::stop`] waits for deliveries under way. The program promises to
 /// be gone within 10 s of SIGTERM.

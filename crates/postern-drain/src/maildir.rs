@@ -43,7 +43,10 @@ pub(crate) struct Letter<'a> {
     pub(crate) file_name: &'a str,
     /// Header fields added at delivery, each ending in CRLF.
     pub(crate) prefix: &'a [u8],
+    /// Stands for the first `from` octets of the body.
+    pub(crate) head: &'a [u8],
     pub(crate) body: &'a BodySource,
+    pub(crate) from: u64,
     /// An earlier attempt may have delivered this very letter: look for it first.
     pub(crate) maybe_repeat: bool,
     pub(crate) mailboxes_max: usize,
@@ -222,7 +225,7 @@ fn make_directory(path: &Path) -> io::Result<bool> {
 fn put(mailbox: &Path, letter: &Letter<'_>) -> io::Result<()> {
     let new = mailbox.join("new");
     let there = new.join(letter.file_name);
-    if letter.maybe_repeat && (there.exists() || is_in_cur(mailbox, letter.file_name)?) {
+    if letter.maybe_repeat && (there.exists() || is_in(&new, letter)? || is_in(&mailbox.join("cur"), letter)?) {
         // The first attempt may have died between the rename and the sync.
         return sync_directory(&new);
     }
@@ -235,12 +238,14 @@ fn put(mailbox: &Path, letter: &Letter<'_>) -> io::Result<()> {
     sync_directory(&new)
 }
 
-/// A reader moves letters to `cur` and adds `:2,flags` to their names.
-fn is_in_cur(mailbox: &Path, file_name: &str) -> io::Result<bool> {
-    for entry in fs::read_dir(mailbox.join("cur"))? {
+/// A reader moves letters to `cur` and adds `:2,flags` to their names. The size in the name does not
+/// count: a letter that was judged once more may carry other marks, and is the same letter.
+fn is_in(directory: &Path, letter: &Letter<'_>) -> io::Result<bool> {
+    let unique = letter.file_name.rsplit_once(",S=").map_or(letter.file_name, |(unique, _)| unique);
+    for entry in fs::read_dir(directory)? {
         let name = entry?.file_name();
-        let rest = name.as_encoded_bytes().strip_prefix(file_name.as_bytes());
-        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b":")) {
+        let rest = name.as_encoded_bytes().strip_prefix(unique.as_bytes());
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b":") || rest.starts_with(b",S=")) {
             return Ok(true);
         }
     }
@@ -257,9 +262,11 @@ fn write_file(path: &Path, letter: &Letter<'_>) -> io::Result<()> {
         result => result?,
     };
     file.write_all(letter.prefix)?;
+    file.write_all(letter.head)?;
+    let from = usize::try_from(letter.from).unwrap_or(usize::MAX);
     match letter.body {
-        BodySource::Inline(bytes) => file.write_all(bytes)?,
-        BodySource::File { file: body, len } => copy(body, *len, &mut file)?,
+        BodySource::Inline(bytes) => file.write_all(bytes.get(from..).unwrap_or_default())?,
+        BodySource::File { file: body, len } => copy(body, letter.from, *len, &mut file)?,
     }
     file.sync_all()
 }
@@ -269,9 +276,8 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// By position: the descriptor is shared with other deliveries of the same body.
-fn copy(from: &File, len: u64, to: &mut File) -> io::Result<()> {
+fn copy(from: &File, mut at: u64, len: u64, to: &mut File) -> io::Result<()> {
     let mut piece = vec![0; 64 * 1024];
-    let mut at = 0;
     while at < len {
         let want = piece.len().min(usize::try_from(len - at).unwrap_or(usize::MAX));
         let n = from.read_at(&mut piece[..want], at)?;

@@ -77,6 +77,8 @@ pub(crate) struct Parcel<'a> {
     pub(crate) recipients: &'a [Recipient],
     pub(crate) prefix: &'a [u8],
     pub(crate) body: &'a BodySource,
+    /// Octets of the body that are left out: `prefix` has them in another form.
+    pub(crate) from: u64,
 }
 
 impl Remote {
@@ -270,8 +272,11 @@ fn outgoing<'a>(parcel: &Parcel<'a>) -> Outgoing<'a> {
         dsn: &parcel.meta.dsn,
         header_prefix: parcel.prefix,
         body: match parcel.body {
-            BodySource::Inline(bytes) => OutgoingBody::Bytes(bytes),
-            BodySource::File { file, len } => OutgoingBody::File(file.clone(), *len),
+            BodySource::Inline(bytes) => {
+                let from = usize::try_from(parcel.from).unwrap_or(usize::MAX);
+                OutgoingBody::Bytes(bytes.get(from..).unwrap_or_default())
+            }
+            BodySource::File { file, len } => OutgoingBody::Rest { file: file.clone(), from: parcel.from, len: *len },
         },
     }
 }

@@ -20,9 +20,17 @@ pub async fn revive(spool: &Spool, id: ItemId, now_unix_ms: u64) -> Result<bool,
     if dead.class != Lane::DEAD_CLASS {
         return Ok(false);
     }
+    let lease = take_out(spool, id, &dead, now_unix_ms).await?;
+    finish(spool, lease, &dead, now_unix_ms).await.map(|()| true)
+}
+
+/// Leases one item of a lane from which the drain delivers nothing.
+pub(crate) async fn take_out(spool: &Spool, id: ItemId, lane: &Lane, now_unix_ms: u64) -> Result<Lease, SpoolError> {
+    // The first to be due is the first to be leased; without this all before it would be read from the disk.
+    let _if_it_is_still_there = spool.retry(id, 1).await;
     let mut others = Vec::new();
     let found = loop {
-        let mut page = spool.lease(&dead, REVIVE_PAGE, now_unix_ms + millis(LEASE)).await;
+        let mut page = spool.lease(lane, REVIVE_PAGE, now_unix_ms + millis(LEASE)).await;
         let at = page.iter().position(|lease| lease.id == id);
         let found = at.map(|at| page.swap_remove(at));
         let last = page.is_empty();
@@ -31,15 +39,11 @@ pub async fn revive(spool: &Spool, id: ItemId, now_unix_ms: u64) -> Result<bool,
             break found;
         }
     };
-    let done = match found {
-        Some(lease) => finish(spool, lease, &dead, now_unix_ms).await,
-        None => Err(SpoolError::Leased),
-    };
     for lease in others {
         // Not finished but given back; should that fail, the lease runs out by itself.
         let _later = spool.finish(lease, Fate::Unsettled, Vec::new()).await;
     }
-    done.map(|()| true)
+    found.ok_or(SpoolError::Leased)
 }
 
 /// What is only passed over must not fill memory with messages, nor the process with open files.

@@ -155,9 +155,14 @@ impl RouteTable {
     pub(crate) fn route_of_lane(&self, domain: &str) -> &Route {
         match (self.domains.get(domain), &self.relay) {
             (Some(route), _) => route,
-            (None, Some(relay)) if !self.is_local(domain) => relay,
+            (None, Some(relay)) if self.is_relayed(domain) => relay,
             (None, _) => &self.default,
         }
+    }
+
+    /// Whether mail in the lane of `domain` came from the relay listener, or was made here.
+    pub(crate) fn is_relayed(&self, domain: &str) -> bool {
+        self.relay.is_some() && !self.is_local(domain)
     }
 
     /// Every route in use, each once.

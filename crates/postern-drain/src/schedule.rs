@@ -73,6 +73,11 @@ impl Gate {
         }
     }
 
+    /// A filter's: it is left alone after a failure as a destination is.
+    pub(crate) fn of_filter(workers: usize, options: &DrainOptions) -> Self {
+        Self { concurrency_max: workers.max(1), ..Self::new(options) }
+    }
+
     /// Deliveries that may start now.
     pub(crate) fn free_at(&self, now_ms: u64) -> usize {
         if self.backing_off_at(now_ms).is_some() {

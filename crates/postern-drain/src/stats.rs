@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use postern_net::filter::Verdict;
+use postern_spool::{Lane, LaneStats};
 use postern_trust::CLASSES;
 
-use crate::limits::DESTINATIONS_MAX;
+use crate::filters::FilterTable;
+use crate::limits::{DESTINATIONS_MAX, QUARANTINE_CLASS};
+use crate::order::rank;
 use crate::settle::{Outcome, bounded};
 
 /// A snapshot of the drain.
@@ -133,7 +137,25 @@ pub(crate) struct Counters {
     pub(crate) reports: AtomicU64,
     pub(crate) panics: AtomicU64,
     pub(crate) releasing: AtomicU64,
+    pub(crate) quarantined: AtomicU64,
+    pub(crate) quarantine_dropped: AtomicU64,
     destinations: Mutex<BTreeMap<String, DestinationStats>>,
+    filters: Mutex<Vec<Filter>>,
+    classes: Mutex<Classes>,
+}
+
+#[derive(Debug)]
+struct Filter {
+    stats: FilterStats,
+    latency_us: u64,
+}
+
+#[derive(Debug, Default)]
+struct Classes {
+    stats: [ClassStats; CLASSES],
+    /// As of the last measurement.
+    left_before: [u64; CLASSES],
+    measured_ms: u64,
 }
 
 impl Counters {
@@ -158,14 +180,106 @@ impl Counters {
     }
 
     /// Remembers a destination's state.
-    pub(crate) fn note_state(&self, destination: &str, state: DestinationState, running: usize) {
+    pub(crate) fn note_state(&self, destination: &str, state: DestinationState, running: usize, now_unix_ms: u64) {
         self.update(destination, |stats| {
             if state == DestinationState::Up && stats.state != DestinationState::Up {
                 stats.last_error = None;
             }
+            stats.away_since_unix_ms = away_since(state, stats.away_since_unix_ms, now_unix_ms);
             stats.state = state;
             stats.running = running as u64;
         });
+    }
+
+    /// Another table of filters: those that are in both keep their counts.
+    pub(crate) fn set_filters(&self, table: &FilterTable) {
+        let mut filters = self.filters();
+        let mut before = std::mem::take(&mut *filters);
+        let entry = |name: &String| {
+            let known = before.iter().position(|filter| filter.stats.name == *name);
+            known.map(|at| before.swap_remove(at)).unwrap_or_else(|| Filter::new(name))
+        };
+        *filters = table.filters.iter().map(|options| &options.filter.name).map(entry).collect();
+    }
+
+    /// Remembers a filter's state.
+    pub(crate) fn note_filter_state(&self, name: &str, state: DestinationState, running: usize, now_unix_ms: u64) {
+        self.update_filter(name, |filter| {
+            let stats = &mut filter.stats;
+            stats.away_since_unix_ms = away_since(state, stats.away_since_unix_ms, now_unix_ms);
+            stats.state = state;
+            stats.running = running as u64;
+        });
+    }
+
+    /// Counts a verdict.
+    pub(crate) fn note_verdict(&self, name: &str, verdict: &Verdict, took_ms: u64) {
+        self.update_filter(name, |filter| {
+            let stats = &mut filter.stats;
+            let count = match verdict {
+                Verdict::Accept => &mut stats.accepted,
+                Verdict::Mark => &mut stats.marked,
+                Verdict::Quarantine => &mut stats.quarantined,
+                Verdict::Reject(_) | Verdict::Discard => &mut stats.rejected,
+                Verdict::Tempfail(_) => &mut stats.tempfailed,
+            };
+            *count += 1;
+            stats.judged += 1;
+            stats.last_error = None;
+            let took_us = took_ms.saturating_mul(1000);
+            let before = if stats.judged == 1 { took_us } else { filter.latency_us };
+            filter.latency_us = (before * 15 + took_us) / 16;
+        });
+    }
+
+    /// Counts a judgement that there is none of.
+    pub(crate) fn note_filter_failure(&self, name: &str, error: &str) {
+        self.update_filter(name, |filter| {
+            filter.stats.failed += 1;
+            filter.stats.last_error = Some(bounded(error));
+        });
+    }
+
+    fn update_filter(&self, name: &str, change: impl FnOnce(&mut Filter)) {
+        if let Some(filter) = self.filters().iter_mut().find(|filter| filter.stats.name == name) {
+            change(filter);
+        }
+    }
+
+    /// A message of a lane of this class has left.
+    pub(crate) fn note_left(&self, class: u8) {
+        self.classes().stats[rank(class)].left += 1;
+    }
+
+    /// What waits, as of now; measures how fast it leaves, once a second at most.
+    pub(crate) fn note_lanes(&self, lanes: &[LaneStats], now_ms: u64) {
+        let mut classes = self.classes();
+        for stats in &mut classes.stats {
+            (stats.backlog, stats.backlog_bytes) = (0, 0);
+        }
+        let mut quarantined = 0;
+        for lane in lanes {
+            let items = lane.ready + lane.waiting + lane.leased;
+            match lane.lane.class {
+                Lane::DEAD_CLASS => {}
+                QUARANTINE_CLASS => quarantined += (items + lane.held) as u64,
+                class => {
+                    let stats = &mut classes.stats[rank(class)];
+                    stats.backlog += items as u64;
+                    stats.backlog_bytes += lane.bytes;
+                }
+            }
+        }
+        self.quarantined.store(quarantined, Ordering::Relaxed);
+        classes.measure_at(now_ms);
+    }
+
+    fn filters(&self) -> MutexGuard<'_, Vec<Filter>> {
+        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn classes(&self) -> MutexGuard<'_, Classes> {
+        self.classes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers what is wrong with a destination, or that nothing is any more.
@@ -210,12 +324,70 @@ impl Counters {
             reports: read(&self.reports),
             panics: read(&self.panics),
             releasing: read(&self.releasing),
+            quarantined: read(&self.quarantined),
+            quarantine_dropped: read(&self.quarantine_dropped),
+            classes: self.classes().stats,
             destinations,
-            ..DrainStats::default()
+            filters: self.filters().iter().map(Filter::snapshot).collect(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, DestinationStats>> {
         self.destinations.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Filter {
+    fn new(name: &str) -> Self {
+        let stats = FilterStats {
+            name: name.to_owned(),
+            state: DestinationState::Up,
+            away_since_unix_ms: None,
+            running: 0,
+            judged: 0,
+            accepted: 0,
+            marked: 0,
+            quarantined: 0,
+            rejected: 0,
+            tempfailed: 0,
+            failed: 0,
+            latency_ms: 0,
+            last_error: None,
+        };
+        Self { stats, latency_us: 0 }
+    }
+
+    fn snapshot(&self) -> FilterStats {
+        FilterStats { latency_ms: self.latency_us.div_ceil(1000), ..self.stats.clone() }
+    }
+}
+
+impl Classes {
+    /// A moving average that forgets half of the past in some 20 s. While nothing leaves because there is
+    /// nothing, the last figure stands: it is to say how fast a backlog would leave.
+    fn measure_at(&mut self, now_ms: u64) {
+        let passed_ms = now_ms.saturating_sub(self.measured_ms);
+        if passed_ms < 1000 {
+            return;
+        }
+        self.measured_ms = now_ms;
+        for (stats, before) in self.stats.iter_mut().zip(&mut self.left_before) {
+            let left = stats.left - *before;
+            *before = stats.left;
+            if left == 0 && stats.backlog == 0 {
+                continue;
+            }
+            let now = u128::from(left) * 1_000_000 / u128::from(passed_ms);
+            let (old, weight) = (u128::from(stats.left_per_1000_s), u128::from(passed_ms));
+            let mixed = if old == 0 { now } else { (old * RATE_MEMORY_MS + now * weight) / (RATE_MEMORY_MS + weight) };
+            stats.left_per_1000_s = u64::try_from(mixed).unwrap_or(u64::MAX);
+        }
+    }
+}
+
+/// The time constant of the rates: long against one commit, short against a storm.
+const RATE_MEMORY_MS: u128 = 30_000;
+
+fn away_since(state: DestinationState, before: Option<u64>, now_unix_ms: u64) -> Option<u64> {
+    (state != DestinationState::Up).then(|| before.unwrap_or(now_unix_ms))
 }

@@ -1,7 +1,7 @@
-//! The loop of the drain: what may leave now, leased and handed to deliveries.
+//! The loop of the drain, and what its parts share.
 //!
 //! Woken by the spool, by the end of a delivery that others wait for, by the earliest due time and
-//! by commands. It decides *that* an item leaves; `delivery` carries it out and settles it. Runs on
+//! by commands; `look` then decides *that* items leave, `judge` and `delivery` carry it out. Runs on
 //! the drain's thread only, so its state needs no lock; no borrow is held across an await.
 
 use std::cell::{Cell, RefCell};
@@ -17,22 +17,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use postern_net::client::Connector;
-use postern_proto::envelope::Meta;
 use postern_proto::mode::{Mode, Modes};
-use postern_spool::{ItemId, Lane, LaneStats, Lease, Spool};
+use postern_spool::{ItemId, Lane, LaneStats, Spool};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::carries::{Carries, Known};
-use crate::delivery::Plan;
 use crate::drain::{Command, DrainOptions, Released};
-use crate::limits::{
-    ASK_MAX, ASKED_AT_ONCE_MAX, COMMIT_WAIT_MS, DELIVERIES_MAX, DESTINATIONS_MAX, EXPIRE_BATCH_MAX, EXPIRE_PAUSE_MS,
-    LANES_PER_MS, LEASE, LEASE_BATCH_MAX, LOOK_AGAIN, RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE,
-    TENTATIVE_BATCH_MAX, UNREADABLE_WAIT_MS,
-};
+use crate::gates::Gates;
+use crate::limits::{ASK_MAX, ASKED_AT_ONCE_MAX, DESTINATIONS_MAX, RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE};
+use crate::look::Next;
 use crate::maildir::Maildirs;
+use crate::order::Floor;
 use crate::release::Releases;
 use crate::remote::{Remote, goodbye};
 use crate::route::{Route, RouteTable};
@@ -51,41 +48,32 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     /// Items that came before may have been delivered by a process that died.
     pub(crate) started_unix_ms: u64,
+    pub(crate) gates_of_filters: RefCell<Gates>,
     carries: watch::Sender<Carries>,
     started: Instant,
     gates: RefCell<HashMap<Route, Gate>>,
+    /// A place became free at a destination.
+    pub(crate) place_free: Notify,
     known: RefCell<Known>,
-    releases: RefCell<Releases>,
-    collect: RefCell<Option<Rate>>,
+    pub(crate) releases: RefCell<Releases>,
+    pub(crate) collect: RefCell<Option<Rate>>,
     /// Items being worked on, and whether a sender waits for them.
-    in_flight: RefCell<HashMap<ItemId, (Lane, bool)>>,
+    pub(crate) in_flight: RefCell<HashMap<ItemId, (Lane, bool)>>,
     ask: Notify,
     random: Cell<u64>,
     /// Taken while dead letters are dropped; see `dead`.
     pub(crate) dropping: tokio::sync::Mutex<()>,
     /// Not before this is mail looked for that expired while its destination was away.
-    expire_again_ms: Cell<u64>,
-    turn: Cell<usize>,
+    pub(crate) expire_again_ms: Cell<u64>,
+    /// Not before this is unjudged mail looked at while a filter is away.
+    pub(crate) unjudged_again_ms: Cell<u64>,
+    pub(crate) turn: Cell<usize>,
+    pub(crate) floor: RefCell<Floor>,
+    /// The quarantine is being tidied.
+    pub(crate) tidying: Cell<bool>,
 }
 
-/// When to look again.
-struct Next {
-    wait: Duration,
-    /// Something could leave as soon as a delivery under way ends.
-    blocked: bool,
-    /// With very many lanes a look at them all costs milliseconds: deliveries get their turn first.
-    rest: Duration,
-    /// This look is also for mail that expired while its destination was away.
-    expire: bool,
-}
-
-impl Next {
-    fn within_ms(&mut self, ms: u64) {
-        self.wait = self.wait.min(Duration::from_millis(ms.max(1)));
-    }
-}
-
-type Tasks = JoinSet<()>;
+pub(crate) type Tasks = JoinSet<()>;
 
 impl Worker {
     pub(crate) fn new(
@@ -102,7 +90,9 @@ impl Worker {
             maildirs: Arc::default(),
             started_unix_ms: now_unix_ms(),
             started: Instant::now(),
+            gates_of_filters: RefCell::default(),
             gates: RefCell::default(),
+            place_free: Notify::new(),
             known: RefCell::default(),
             releases: RefCell::default(),
             collect: RefCell::new(options.collect_rate.map(|rate| Rate::new(rate, 0))),
@@ -111,7 +101,10 @@ impl Worker {
             dropping: tokio::sync::Mutex::default(),
             random: Cell::new(getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15)),
             expire_again_ms: Cell::new(0),
+            unjudged_again_ms: Cell::new(0),
             turn: Cell::new(0),
+            floor: RefCell::default(),
+            tidying: Cell::new(false),
             spool,
             routes,
             modes,
@@ -142,7 +135,7 @@ impl Worker {
         loop {
             let next = caught(self.pass(tasks)).await.unwrap_or_else(|Panicked| {
                 self.counters.panics.fetch_add(1, Ordering::Relaxed);
-                Next { wait: Duration::from_secs(1), blocked: false, rest: Duration::ZERO, expire: false }
+                Next::in_a_second()
             });
             if !next.rest.is_zero() {
                 sleep(next.rest).await;
@@ -170,212 +163,16 @@ impl Worker {
         }
     }
 
-    /// One look at all lanes; the lanes take turns, those with waiting senders come first.
-    async fn pass(self: &Rc<Self>, tasks: &mut Tasks) -> Next {
-        let (table, modes) = (self.routes.load_full(), self.modes.load_full());
-        let mut lanes = self.spool.lanes().await;
-        let rest = Duration::from_millis(lanes.len() as u64 / LANES_PER_MS);
-        let mut next =
-            Next { wait: LOOK_AGAIN, blocked: false, rest, expire: self.now_ms() >= self.expire_again_ms.get() };
-        lanes.retain(|lane| lane.lane.class != Lane::DEAD_CLASS);
-        self.turn.set(self.turn.get().wrapping_add(1));
-        if !lanes.is_empty() {
-            let turn = self.turn.get() % lanes.len();
-            lanes.rotate_left(turn);
-        }
-        lanes.sort_by_key(|lane| lane.tentative == 0);
-        loop {
-            let mut progress = false;
-            for lane in &mut lanes {
-                let leased = self.serve(lane, &table, &modes, tasks, &mut next).await;
-                lane.ready = lane.ready.saturating_sub(leased);
-                progress |= leased > 0;
-            }
-            if !progress {
-                break;
-            }
-        }
-        self.counters.releasing.store(self.releases.borrow().left_in_all() as u64, Ordering::Relaxed);
-        next
+    /// This item is about to be settled. It goes off the list before: the spool may give it out again as soon
+    /// as that is done, and before the task that did it runs on.
+    pub(crate) fn settling(&self, id: ItemId) {
+        self.in_flight.borrow_mut().remove(&id);
     }
 
-    /// Leases what may leave of one lane and starts its delivery. Returns how many items that was.
-    async fn serve(
-        self: &Rc<Self>,
-        lane: &mut LaneStats,
-        table: &Arc<RouteTable>,
-        modes: &Modes,
-        tasks: &mut Tasks,
-        next: &mut Next,
-    ) -> usize {
-        if let Some(due) = lane.next_due_unix_ms {
-            next.within_ms(due.saturating_sub(now_unix_ms()));
-        }
-        let route = table.route_of_lane(&lane.lane.key);
-        if lane.ready == 0 {
-            return 0;
-        }
-        let senders = self.waiting_senders(lane);
-        if *route == Route::None {
-            return self.answer_waiting(lane, senders, COMMIT_WAIT_MS).await;
-        }
-        let mode = mode_of(&lane.lane, modes);
-        let now = self.now_ms();
-        if let Some(wait) = self.with_gate(route, |gate| gate.keeps_waiting_at(now)) {
-            next.within_ms(wait);
-            next.blocked = true;
-            if mode == Mode::Hold {
-                return 0;
-            }
-            let answered = self.answer_waiting(lane, senders, wait).await;
-            if next.expire {
-                self.expire(lane, table, modes, tasks).await;
-            }
-            return answered;
-        }
-        let allowed = self.allowed(lane, mode, senders, next);
-        let room = DELIVERIES_MAX.saturating_sub(tasks.len()).min(self.with_gate(route, |gate| gate.free_at(now)));
-        let n = allowed.min(room).min(LEASE_BATCH_MAX);
-        if n == 0 {
-            next.blocked |= allowed > 0;
-            return 0;
-        }
-        let cutoff = (mode == Mode::Hold).then(|| self.releases.borrow().newest(&lane.lane).unwrap_or(ItemId(0)));
-        let leases = self.spool.lease(&lane.lane, n, now_unix_ms() + millis(LEASE)).await;
-        let leased = leases.len();
-        self.take(&lane.lane, mode, leased);
-        for lease in leases {
-            self.start(lease, cutoff, table, modes, tasks).await;
-        }
-        leased
-    }
-
-    /// How many items of a lane may leave by its mode and the rates.
-    fn allowed(&self, lane: &LaneStats, mode: Mode, senders: usize, next: &mut Next) -> usize {
-        let now = self.now_ms();
-        let mut releases = self.releases.borrow_mut();
-        let mut by_rate = |own: usize| {
-            let free = own.max(releases.free_at(&lane.lane, now));
-            if free == 0 {
-                releases.wait_ms(&lane.lane).into_iter().for_each(|ms| next.within_ms(ms));
-            }
-            free
-        };
-        let free = match (mode, self.collect.borrow_mut().as_mut()) {
-            (Mode::Through, _) | (Mode::Collect, None) => lane.ready,
-            (Mode::Hold, _) => by_rate(0),
-            (Mode::Collect, Some(rate)) => {
-                let free = by_rate(rate.free_at(now)).max(senders);
-                if free == 0 {
-                    rate.wait_ms().into_iter().for_each(|ms| next.within_ms(ms));
-                }
-                free
-            }
-        };
-        free.min(lane.ready)
-    }
-
-    /// Counts leased items against what let them go.
-    fn take(&self, lane: &Lane, mode: Mode, n: usize) {
-        if mode == Mode::Through {
-            return;
-        }
-        let now = self.now_ms();
-        self.releases.borrow_mut().take(lane, n, now);
-        if let (Mode::Collect, Some(rate)) = (mode, self.collect.borrow_mut().as_mut()) {
-            rate.take(n);
-        }
-    }
-
-    /// The destination backs off, or there is none: senders must not wait for it. Their items are postponed, upon
-    /// which the door commits them and answers at the receipt.
-    async fn answer_waiting(&self, lane: &mut LaneStats, senders: usize, wait_ms: u64) -> usize {
-        let n = senders.min(TENTATIVE_BATCH_MAX);
-        if n == 0 {
-            return 0;
-        }
-        let leases = self.spool.lease(&lane.lane, n, now_unix_ms() + millis(LEASE)).await;
-        let leased = leases.len();
-        lane.tentative = lane.tentative.saturating_sub(leased);
-        for lease in leases {
-            self.put_back(lease, wait_ms).await;
-        }
-        leased
-    }
-
-    /// Mail that got too old while its destination could not be reached is settled without an
-    /// attempt: its senders are to be told after five days, not when the hop is back. Those that
-    /// turn out to be younger are postponed until the destination may be tried, hence the pause, and
-    /// know from then on since when they could have left.
-    async fn expire(self: &Rc<Self>, lane: &LaneStats, table: &Arc<RouteTable>, modes: &Modes, tasks: &mut Tasks) {
-        let (now, now_ms) = (now_unix_ms(), self.now_ms());
-        let old = lane.oldest_unix_ms.is_some_and(|at| self.retry.is_to_be_looked_at(at, now));
-        if now_ms < self.expire_again_ms.get() || !old {
-            return;
-        }
-        self.expire_again_ms.set(now_ms + EXPIRE_PAUSE_MS);
-        for lease in self.spool.lease(&lane.lane, EXPIRE_BATCH_MAX, now + millis(LEASE)).await {
-            self.start(lease, None, table, modes, tasks).await;
-        }
-    }
-
-    /// Returns an item unchanged, to be looked at again after `wait_ms`.
-    async fn put_back(&self, lease: Lease, wait_ms: u64) {
-        let (id, meta) = (lease.id, lease.meta.clone());
-        if let Err(error) = self.spool.postpone(lease, meta, now_unix_ms() + wait_ms).await {
-            tracing::debug!(item = %id, %error, "was not put back");
-        }
-    }
-
-    /// Starts the delivery of an item. `cutoff`: it is released from hold, if it is not newer than that.
-    async fn start(
-        self: &Rc<Self>,
-        lease: Lease,
-        cutoff: Option<ItemId>,
-        table: &Arc<RouteTable>,
-        modes: &Modes,
-        tasks: &mut Tasks,
-    ) {
-        if self.in_flight.borrow().contains_key(&lease.id) {
-            // Its lease ran out while a delivery was under way; that one settles it.
-            return;
-        }
-        let mut meta = match Meta::from_bytes(&lease.meta) {
-            Ok(meta) => meta,
-            Err(error) => {
-                tracing::error!(item = %lease.id, %error, "cannot be read and stays in the spool");
-                return self.put_back(lease, UNREADABLE_WAIT_MS).await;
-            }
-        };
-        if cutoff.is_some_and(|cutoff| lease.id > cutoff) && !lease.tentative {
-            self.releases.borrow_mut().end(&lease.lane);
-            return self.put_back(lease, 0).await;
-        }
-        if cutoff.is_some() {
-            // Tried before its domain was held, it is free again only now.
-            meta.tried_since_unix_ms = None;
-        }
-        let plan = Plan::new(self, &lease, &meta, table, modes);
-        self.in_flight.borrow_mut().insert(lease.id, (lease.lane.clone(), lease.tentative));
-        self.counters.running.fetch_add(1, Ordering::Relaxed);
-        tasks.spawn_local(self.clone().deliver(lease, meta, plan, cutoff.is_some()));
-    }
-
-    /// The delivery of this item has ended.
-    pub(crate) fn landed(&self, id: ItemId) {
-        if self.in_flight.borrow_mut().remove(&id).is_some() {
-            self.counters.running.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Items of a lane for which a sender waits and which nobody works on.
-    fn waiting_senders(&self, lane: &LaneStats) -> usize {
-        if lane.tentative == 0 {
-            return 0;
-        }
-        let in_flight = self.in_flight.borrow();
-        let ours = in_flight.values().filter(|(of, tentative)| *tentative && *of == lane.lane).count();
-        lane.tentative.saturating_sub(ours).min(lane.ready)
+    /// The work on an item has ended.
+    pub(crate) fn landed(&self) {
+        let one_less = |running: u64| running.checked_sub(1);
+        let _none_was_running = self.counters.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
     }
 
     /// Puts a `drain` command in force; see [`crate::DrainHandle::release`].
@@ -502,8 +299,13 @@ impl Worker {
     pub(crate) fn note_state(&self, route: &Route) {
         let now = self.now_ms();
         let (away, running) = self.with_gate(route, |gate| (gate.away_at(now), gate.running()));
-        let state = away.map_or(DestinationState::Up, |retry_in_ms| DestinationState::BackingOff { retry_in_ms });
-        self.counters.note_state(&route.to_string(), state, running);
+        self.counters.note_state(&route.to_string(), state_of(away), running, now_unix_ms());
+    }
+
+    /// Tells `status` how a filter is.
+    pub(crate) fn note_filter(&self, name: &str) {
+        let (away, running) = self.gates_of_filters.borrow().state_at(name, self.now_ms());
+        self.counters.note_filter_state(name, state_of(away), running, now_unix_ms());
     }
 
     /// Milliseconds since the drain started.
@@ -519,6 +321,10 @@ impl Worker {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
+}
+
+fn state_of(away: Option<u64>) -> DestinationState {
+    away.map_or(DestinationState::Up, |retry_in_ms| DestinationState::BackingOff { retry_in_ms })
 }
 
 /// What a lane may do: an item that was released leaves whatever the mode of its domain.

@@ -68,8 +68,9 @@ async fn a_delivery_that_panics_is_counted_and_its_item_is_tried_again() {
         let permit = Permit::take(&worker, &route).unwrap();
         // A bug: a recipient that the message does not have.
         let groups = vec![Group { permit, members: vec![7] }];
-        let plan = Plan { groups, decided: vec![None], detail: None, mailboxes_max: 1 };
-        worker.clone().deliver(lease, meta(), plan, false).await;
+        let plan = Plan { groups, decided: vec![None], detail: None, mailboxes_max: 1, busy: false };
+        let load = Load { lease, meta: meta(), asked: None, body: None };
+        worker.clone().deliver(load, plan, false).await;
         assert_eq!(worker.counters.snapshot().panics, 1);
         assert_eq!(worker.with_gate(&route, |gate| gate.running()), 0, "its place is free again");
         let left = Meta::from_bytes(&spool.show(id).await.unwrap().meta).unwrap();

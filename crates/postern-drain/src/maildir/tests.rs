@@ -67,6 +67,8 @@ impl Mailboxes {
             mailbox,
             file_name,
             prefix: b"Return-Path: <>\r\n",
+            head: b"",
+            from: 0,
             body: &body,
             maybe_repeat,
             mailboxes_max: 2,

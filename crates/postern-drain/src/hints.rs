@@ -1,0 +1,88 @@
+//! What the drain tells the trust book: the filters' judgements of strangers, recipients that a next hop
+//! does not know, and whom this site writes to. Sent and forgotten: the channel never blocks.
+
+use postern_proto::checks::SpfResult;
+use postern_proto::envelope::{Meta, Via};
+use postern_proto::reply::{Enhanced, Reply};
+use postern_spool::BodySource;
+use postern_trust::Evidence;
+
+use crate::delivery::beginning;
+use crate::limits::REPORT_HEADER_BYTES_MAX;
+use crate::route::RouteTable;
+use crate::ruling::Hearing;
+use crate::settle::Outcome;
+use crate::worker::Worker;
+
+impl Worker {
+    pub(crate) fn tell_of_judgement(&self, meta: &Meta, hearing: &Hearing) {
+        let (Some(evidence), Some(spam)) = (&self.options.evidence, hearing.is_spam()) else { return };
+        let (ip, domain, n) = (meta.arrival.peer.ip(), authorised_sender(meta), 1);
+        evidence.send(if spam { Evidence::Spam { ip, domain, n } } else { Evidence::Ham { ip, domain, n } });
+    }
+
+    /// After an attempt.
+    pub(crate) async fn tell_of_delivery(&self, meta: &Meta, body: &BodySource, outcomes: &[Outcome]) {
+        let Some(evidence) = &self.options.evidence else { return };
+        match meta.arrival.via {
+            Via::Public => {
+                let unknown = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(reply) if is_unknown(reply));
+                let n = outcomes.iter().filter(unknown).count();
+                if let Ok(n @ 1..) = u16::try_from(n) {
+                    evidence.send(Evidence::BadRecipients { ip: meta.arrival.peer.ip(), n });
+                }
+            }
+            Via::Relay => {
+                let table = self.routes.load_full();
+                let written = correspondents(meta, &table, outcomes);
+                // What a machine wrote by itself is no correspondence.
+                if !written.is_empty() && meta.sender.is_some() && !is_automatic(&header_of(body).await) {
+                    for (domain, address) in written {
+                        evidence.send(Evidence::WroteTo { domain: domain.into(), address: Some(address.into()) });
+                    }
+                }
+            }
+            Via::Local => {}
+        }
+    }
+}
+
+async fn header_of(body: &BodySource) -> Vec<u8> {
+    beginning(body, REPORT_HEADER_BYTES_MAX as u64).await.unwrap_or_default()
+}
+
+/// The envelope sender, when SPF passed for its domain: else anybody could earn or ruin its name.
+fn authorised_sender(meta: &Meta) -> Option<Box<str>> {
+    let (sender, spf) = (meta.sender.as_ref()?, meta.checks.spf.as_ref()?);
+    let passed = spf.result == SpfResult::Pass && !spf.of_helo && *spf.domain == *sender.domain;
+    passed.then(|| sender.to_string().into())
+}
+
+/// RFC 3463: x.1.1 and its like say that there is no such mailbox; so does a bare 550 to nobody else.
+fn is_unknown(reply: &Reply) -> bool {
+    matches!(reply.enhanced, Some(Enhanced(5, 1, 0 | 1 | 10)))
+}
+
+/// Recipients elsewhere that have the message now.
+fn correspondents(meta: &Meta, table: &RouteTable, outcomes: &[Outcome]) -> Vec<(String, String)> {
+    let recipients = meta.recipients.iter().zip(outcomes);
+    let delivered =
+        recipients.filter(|(_, outcome)| matches!(outcome, Outcome::Delivered(_))).map(|(to, _)| &to.address);
+    let elsewhere = delivered.filter(|address| !table.is_local(&address.domain));
+    elsewhere.map(|address| (address.domain.to_string(), address.to_string())).collect()
+}
+
+/// RFC 3834 section 5 (`Auto-Submitted:` other than `no`), and what lists put into their mail.
+fn is_automatic(header: &[u8]) -> bool {
+    let header = String::from_utf8_lossy(header).to_ascii_lowercase();
+    let header = header.split("\r\n\r\n").next().unwrap_or_default();
+    header.split("\r\n").any(|line| match line.split_once(':') {
+        Some(("auto-submitted", value)) => value.trim() != "no",
+        Some(("precedence", value)) => matches!(value.trim(), "bulk" | "list" | "junk"),
+        Some(("list-id" | "list-unsubscribe", _)) => true,
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests;
