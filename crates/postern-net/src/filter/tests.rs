@@ -1,5 +1,12 @@
 //! Names of filters, and what is the same for all kinds.
 
+use std::net::SocketAddr;
+
+use postern_proto::checks::Checks;
+use postern_proto::envelope::{Arrival, DsnRequest, Via};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
 use super::*;
 
 #[track_caller]
@@ -53,5 +60,120 @@ fn a_score_is_kept_in_hundredths_and_never_wraps() {
         [(0.0, 0), (6.3, 630), (-2.5, -250), (1000.0, 100_000), (1e300, i32::MAX), (f64::NAN, 0), (-1e300, i32::MIN)]
     {
         assert_eq!(hundredths(score), expected, "{score}");
+    }
+}
+
+/// A filter that takes one connection, reads a little, says `answer` and hangs up; with `silent` it stays.
+async fn canned(answer: Vec<u8>, silent: bool) -> Target {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let _ = stream.read(&mut [0; 1024]).await;
+        let _ = stream.write_all(&answer).await;
+        if silent {
+            std::future::pending::<()>().await;
+        }
+    });
+    tcp("127.0.0.1", port)
+}
+
+fn kinds(target: &Target) -> [Kind; 3] {
+    let target = || target.clone();
+    [Kind::Milter { target: target() }, Kind::Rspamd { target: target() }, Kind::Spamd { target: target() }]
+}
+
+async fn ask(kind: Kind, timeout: Duration, body: Content<'_>) -> Result<Finding, FilterError> {
+    let meta = meta();
+    let subject = Subject { meta: &meta, id: "17", received: b"Received: here\r\n", body };
+    judge(&Filter { name: "test".to_owned(), kind, timeout }, "mx.example.com", &subject).await
+}
+
+const MESSAGE: Content<'static> = Content::Bytes(b"Subject: x\r\n\r\nwords\r\n");
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_filter_that_hangs_up_at_once_is_unreachable() {
+    for n in 0..3 {
+        let target = canned(Vec::new(), false).await;
+        let found = ask(kinds(&target)[n].clone(), PATIENCE, MESSAGE).await;
+        assert!(matches!(found, Err(FilterError::Unreachable(_))), "{n}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_is_not_there_is_unreachable() {
+    for kind in kinds(&Target::Unix("/nonexistent/filter.sock".into())) {
+        let found = ask(kind.clone(), PATIENCE, MESSAGE).await;
+        assert!(matches!(found, Err(FilterError::Unreachable(_))), "{kind}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_says_nothing_is_given_up_in_time() {
+    for n in 0..3 {
+        let target = canned(Vec::new(), true).await;
+        let found = ask(kinds(&target)[n].clone(), Duration::from_millis(50), MESSAGE).await;
+        assert_eq!(found, Err(FilterError::TimedOut), "{n}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_an_error_and_not_kept() {
+    let endless = vec![b'x'; 4 * 1024 * 1024];
+    let http = [b"HTTP/1.1 200 OK\r\nContent-Length: 4194304\r\n\r\n".to_vec(), endless.clone()].concat();
+    let spamd = [b"SPAMD/1.1 0 EX_OK\r\n".to_vec(), endless.clone()].concat();
+    for (n, answer) in [endless, http, spamd].into_iter().enumerate() {
+        let target = canned(answer, true).await;
+        let found = ask(kinds(&target)[n].clone(), PATIENCE, MESSAGE).await;
+        assert!(matches!(found, Err(FilterError::Protocol(_))), "{n}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_rspamd_says_beside_200_is_an_error() {
+    let answer = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nlate".to_vec();
+    let target = canned(answer, false).await;
+    let found = ask(Kind::Rspamd { target }, PATIENCE, MESSAGE).await;
+    assert_eq!(found, Err(FilterError::Protocol("HTTP 503: late".to_owned())));
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_nobody_elses_fault() {
+    let file = tempfile::tempfile().expect("a file");
+    for n in 0..3 {
+        let target = canned(Vec::new(), true).await;
+        let found = ask(kinds(&target)[n].clone(), PATIENCE, Content::File(&file, 1000)).await;
+        assert!(matches!(found, Err(FilterError::Content(_))), "{n}: {found:?}");
+    }
+}
+
+fn meta() -> Meta {
+    let peer = SocketAddr::from(([192, 0, 2, 7], 4000));
+    Meta {
+        arrival: Arrival {
+            at_unix_ms: 0,
+            peer,
+            peer_name: None,
+            local: peer,
+            by: "mx.example.com".to_owned(),
+            helo: "client.example.net".to_owned(),
+            esmtp: true,
+            tls: None,
+            via: Via::Public,
+        },
+        sender: None,
+        recipients: Vec::new(),
+        eight_bit: false,
+        smtputf8: false,
+        dsn: DsnRequest::default(),
+        size: 21,
+        judged: false,
+        attempts: 0,
+        tried_since_unix_ms: None,
+        last_error: None,
+        note: None,
+        checks: Checks::default(),
+        judgement: None,
     }
 }
