@@ -50,7 +50,7 @@ const PURE: [(&str, &[&str]); 2] = [
 /// Foreign crates whose types stay on one side of a boundary, and where they may be named.
 const FOREIGN: [(&str, &[&str]); 7] = [
     ("rustls", &["postern-net", "postern-doors", "postern"]),
-    ("tokio-rustls", &["postern-net", "postern-doors", "postern"]),
+    ("tokio-rustls", &["postern-net", "postern-doors", "postern-flood", "postern"]),
     ("rcgen", &["postern-net", "postern"]),
     ("hickory-resolver", &["postern-net", "postern-doors", "postern-identity", "postern"]),
     ("quinn", &[]),

@@ -229,8 +229,8 @@ impl fmt::Display for Report {
         if !self.friends.is_empty() {
             writeln!(
                 f,
-                "\n{:<14} {:>8} {:>9} {:>9}  {:<34} {}",
-                "friends", "offered", "success", "in time", "greeting ms, p50/p90/p99/max", "final reply ms"
+                "\n{:<14} {:>8} {:>9} {:>9}  {:<34} final reply ms",
+                "friends", "offered", "success", "in time", "greeting ms, p50/p90/p99/max"
             )?;
         }
         for friends in &self.friends {
@@ -252,8 +252,8 @@ impl fmt::Display for Report {
         if !self.crowds.is_empty() {
             writeln!(
                 f,
-                "\n{:<14} {:>9} {:>11} {:>11} {:>11}  {}",
-                "crowd", "at once", "connects", "greeted", "accepted", "what else"
+                "\n{:<14} {:>9} {:>11} {:>11} {:>11}  what else",
+                "crowd", "at once", "connects", "greeted", "accepted"
             )?;
         }
         for crowd in &self.crowds {

@@ -390,10 +390,10 @@ impl<'a> Pool<'a> {
         let Some(owner) = self.conn(token).map(|conn| conn.owner) else { return };
         match owner {
             Owner::Member { crowd, .. } => {
-                count(&mut self.crowds[usize::from(crowd)].tally.total.connect_errors, cause)
+                count(&mut self.crowds[usize::from(crowd)].tally.total.connect_errors, cause);
             }
             Owner::Friend { group, .. } => {
-                count(&mut self.friends[usize::from(group)].tally.total.connect_errors, cause)
+                count(&mut self.friends[usize::from(group)].tally.total.connect_errors, cause);
             }
         }
     }

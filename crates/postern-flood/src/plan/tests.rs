@@ -14,7 +14,8 @@ fn a_plain_plan_may_run() {
 
 #[test]
 fn each_number_beyond_its_limit_is_refused() {
-    let wrong: [(&str, fn(&mut Plan)); 8] = [
+    type Change = fn(&mut Plan);
+    let wrong: [(&str, Change); 8] = [
         ("for ever", |plan| plan.offer_ms = u64::MAX),
         ("a million bots", |plan| plan.crowds.push(Crowd::new(Behaviour::Hold, 1_000_000))),
         ("a long way", |plan| plan.crowds.push(Crowd { rtt_ms: 251, ..Crowd::new(Behaviour::Hold, 1) })),
