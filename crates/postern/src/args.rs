@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use postern_proto::mode::Mode;
 
+use crate::commands::flood::FloodArgs;
 use crate::config::sample;
 use crate::config::values::ModeSetting;
 
@@ -66,18 +67,15 @@ pub(crate) enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
-    /// Buffer all mail (on) or let it flow again (off)
+    /// Buffer all mail, let it flow again, or take the buffer out and in
     #[command(
-        long_about = "Buffer all mail (on) or let it flow again (off). `on` is `mode hold`: everything is accepted to disk and nothing leaves, while you repair or switch what stands behind. `off` is `mode auto`: the buffer drains by itself.",
+        long_about = "Buffer all mail (on) or let it flow again (off). `on` is `mode hold`: everything is accepted to disk and nothing leaves, while you repair or switch what stands behind. `off` is `mode auto`: the buffer drains by itself. `export` and `import` hand the buffer to tools of your own and take it back.",
         after_help = "Example: postern buffer on example.org; …; postern buffer off example.org"
     )]
     Buffer {
-        /// on or off
-        switch: Switch,
-        /// Only this domain
-        domain: Option<String>,
-        #[command(flatten)]
-        server: ServerArgs,
+        /// What to do
+        #[command(subcommand)]
+        action: Buffer,
     },
     /// Deliver what is buffered, at a rate if you wish
     #[command(
@@ -103,12 +101,73 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Queue,
     },
+    /// Learn whom this site knows, from mail logs, Maildirs and Sent folders
+    #[command(
+        long_about = "Learn whom this site knows, from what is there already: mail logs of Postfix and Exim, Maildirs and mbox files (who wrote, believed only as far as the Received field of our own host goes), Sent folders (whom you wrote to). What is long ago weighs less. Works with the server running, and without. With no source it reads /var/log/mail.log* and /var/log/exim4/mainlog*. A source may be read twice: what is known already does not count double as a correspondent.",
+        after_help = "Example: postern learn -c /etc/postern/postern.toml --maildir /home --our-host mail.example.org\nCompressed logs: zcat /var/log/mail.log.*.gz | postern learn --log -"
+    )]
+    Learn(LearnArgs),
+    /// Explain the class of an address, a domain or a message
+    #[command(
+        long_about = "Explain who an address or a domain is to this site, or what was known and decided about a message: its class with the reasons, what DNS and lists said when it came, what the filters found, where it is now.",
+        after_help = "Example: postern why 192.0.2.7; postern why example.org; postern why 0G2K5ZC8T1Q7M"
+    )]
+    Why {
+        /// Address, domain, mailbox, or the id of a message
+        what: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Say that a message was spam, or was not
+    #[command(
+        long_about = "Say that a message was spam, or was not: your word weighs more than a filter's. Mail in the quarantine that was ham is delivered. When the message has left already, give the address it came from.",
+        after_help = "Example: postern report ham 0G2K5ZC8T1Q7M; postern report spam 192.0.2.7"
+    )]
+    Report {
+        /// spam or ham
+        verdict: Verdict,
+        /// Ids of messages, or addresses
+        #[arg(required = true, value_name = "ID|ADDRESS")]
+        what: Vec<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Pin who always comes first
+    #[command(
+        long_about = "Pin who always comes first, whatever the flood: an address, a network, or a domain (its mail from addresses that are proven its own). Survives a restart; works with the server running, and without.",
+        after_help = "Example: postern peer add 192.0.2.0/28; postern peer add example.org; postern peer ls"
+    )]
+    Peer {
+        /// What to do
+        #[command(subcommand)]
+        action: Peer,
+    },
+    /// Take all judgement out of the path (on), or put it back (off)
+    #[command(
+        long_about = "Take all judgement out of the path (on), or put it back (off): while it is on nobody is turned away or slowed for what they are, no filter is asked, and the public door is a plain queue in front of the next hop. Limits of memory, disk and connections stay. Survives a restart; `status` says it loudly. Without a word, shows whether it is on.",
+        after_help = "Example: postern bypass on; …; postern bypass off"
+    )]
+    Bypass {
+        /// on or off; nothing shows it
+        switch: Option<Switch>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Measure what this machine can take
     #[command(
         long_about = "Measure what this machine can take: starts a server of its own in a temporary directory, on one core, and loads it from another; prints messages per second, CPU per message, messages per commit, memory per idle connection. Run it from a release build, on a quiet machine.",
         after_help = "Example: postern bench --quick"
     )]
     Bench(BenchArgs),
+    /// Let crowds loose on a server of your own, or put it through the torture suite
+    #[command(
+        long_about = "Let crowds loose on a server of your own: hostile ones of many kinds, from up to 16 million addresses of 127/8, and friends beside them whose mail is timed. Or, with --suite, play each known attack that needs only SMTP and judge the server by it. Works against any SMTP server on loopback or inside a network namespace of your own; any other target is refused.",
+        after_help = "Example: postern flood --target 127.0.0.1:2525 --hold 18000 --spam 200 --friends 50 --for 30s --html flood.html\nExample: postern flood --target 127.0.0.1:2525 --suite"
+    )]
+    Flood(Box<FloodArgs>),
     /// Print a completion script for a shell
     #[command(
         long_about = "Print a completion script for a shell, made from the same definition as this help.",
@@ -149,7 +208,7 @@ pub(crate) struct ServeArgs {
     #[arg(long = "domain", value_name = "D")]
     pub(crate) domains: Vec<String>,
     #[arg(long, value_name = "M", help = sample::help("", "mode"), value_parser = configured_mode)]
-    pub(crate) mode: Option<Mode>,
+    pub(crate) mode: Option<ModeSetting>,
     #[arg(long, value_name = "TARGET", help = sample::help("", "deliver"))]
     pub(crate) deliver: Option<String>,
     /// Milliseconds added to each flush of the spool, for measurements
@@ -179,6 +238,165 @@ pub(crate) struct ServerArgs {
     /// Configuration file of the server, instead of --data
     #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "data")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// `postern buffer …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Buffer {
+    /// Accept everything to disk; nothing leaves
+    #[command(
+        long_about = "Accept everything to disk; nothing leaves until `off` or `drain`. The same as `mode hold`.",
+        after_help = "Example: postern buffer on example.org"
+    )]
+    On(BufferDomain),
+    /// Let it flow again
+    #[command(
+        long_about = "Let it flow again: what was buffered leaves, best senders first. The same as `mode auto`.",
+        after_help = "Example: postern buffer off example.org"
+    )]
+    Off(BufferDomain),
+    /// Copy the buffered mail of a domain into a Maildir or an mbox file
+    #[command(
+        long_about = "Copy the buffered mail of a domain into a Maildir or an mbox file (mboxrd), for tools of your own, with a second file TARGET.postern.jsonl that keeps envelope, class and facts of arrival. The mail stays in the buffer; with --remove each message is deleted there after all files are safe on disk. Each message in an mbox carries an X-Postern-Id field, by which `import` finds it again.",
+        after_help = "Example: postern buffer export example.org --format mbox /tmp/example.mbox\nThen: sa-learn or mass-check on it, and: postern buffer import --format mbox /tmp/example.mbox --judged"
+    )]
+    Export(ExportArgs),
+    /// Take exported mail back into the buffer
+    #[command(
+        long_about = "Take exported mail back into the buffer, each message under the id its sender was given, with its envelope from TARGET.postern.jsonl. Messages that your tools have changed come back changed; those that they have removed stay away. What is in the buffer already is refused, so an import that was interrupted may be repeated.",
+        after_help = "Example: postern buffer import --format maildir /tmp/example --judged"
+    )]
+    Import(ImportArgs),
+}
+
+/// `postern buffer on|off`.
+#[derive(Debug, Args)]
+pub(crate) struct BufferDomain {
+    /// Only this domain
+    pub(crate) domain: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `postern buffer export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Whose mail
+    pub(crate) domain: String,
+    /// maildir or mbox
+    #[arg(long)]
+    pub(crate) format: MailFormat,
+    /// The Maildir or the mbox file; it must not be there yet
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: PathBuf,
+    /// Delete from the buffer what has been written, once it is safe on disk
+    #[arg(long)]
+    pub(crate) remove: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `postern buffer import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// maildir or mbox
+    #[arg(long)]
+    pub(crate) format: MailFormat,
+    /// The Maildir or the mbox file
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: PathBuf,
+    /// Your tools have judged it: no filter is asked again
+    #[arg(long)]
+    pub(crate) judged: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// How exported mail is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MailFormat {
+    /// One file each
+    Maildir,
+    /// One file in all
+    Mbox,
+}
+
+/// `postern learn`.
+#[derive(Debug, Args)]
+pub(crate) struct LearnArgs {
+    /// Mail log of Postfix or Exim, `-` for standard input; repeatable
+    #[arg(long = "log", value_name = "FILE")]
+    pub(crate) logs: Vec<PathBuf>,
+    /// Maildir, or a directory with Maildirs below it; Sent and Junk folders are told by their names; repeatable
+    #[arg(long = "maildir", value_name = "DIR")]
+    pub(crate) maildirs: Vec<PathBuf>,
+    /// mbox file of mail that was received and kept; repeatable
+    #[arg(long = "mbox", value_name = "FILE")]
+    pub(crate) mboxes: Vec<PathBuf>,
+    /// Maildir folder or mbox file of mail that was sent; repeatable
+    #[arg(long = "sent", value_name = "PATH")]
+    pub(crate) sent: Vec<PathBuf>,
+    /// Name that our own server writes into Received fields; by default that of the configuration
+    #[arg(long = "our-host", value_name = "NAME")]
+    pub(crate) our_hosts: Vec<String>,
+    /// A domain that is ours, beside those of the configuration; repeatable
+    #[arg(long = "domain", value_name = "D")]
+    pub(crate) domains: Vec<String>,
+    /// Say what would be learnt, and learn nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `postern peer …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Peer {
+    /// Pin an address, a network or a domain
+    #[command(
+        long_about = "Pin an address, a network or a domain: it comes first at port 25. A domain with its KEY is a peer of the postern, which this release does not have yet.",
+        after_help = "Example: postern peer add 2001:db8:5::/48"
+    )]
+    Add {
+        /// Address, network (192.0.2.0/24) or domain
+        what: String,
+        /// Key of the domain, for the postern
+        key: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Remove a pin
+    #[command(
+        long_about = "Remove a pin that `peer add` made. One that the configuration has stays until it is taken out there.",
+        after_help = "Example: postern peer rm 192.0.2.7"
+    )]
+    Rm {
+        /// As `peer ls` shows it
+        what: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// List what is pinned
+    #[command(
+        long_about = "List what is pinned, and where it comes from: the configuration, or `peer add`.",
+        after_help = "Example: postern peer ls"
+    )]
+    Ls {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// `spam` and `ham`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Verdict {
+    /// Nobody wanted it
+    Spam,
+    /// It was wanted
+    Ham,
 }
 
 /// `postern queue …`.
@@ -345,9 +563,9 @@ impl ModeWord {
     }
 }
 
-/// `auto` is the word of `postern mode`; as a configured mode it is the default.
-fn configured_mode(word: &str) -> Result<Mode, String> {
-    word.parse::<ModeSetting>().map(|mode| mode.0)
+/// As the key `mode` in the file.
+fn configured_mode(word: &str) -> Result<ModeSetting, String> {
+    word.parse()
 }
 
 /// `on` and `off`.

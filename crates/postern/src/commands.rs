@@ -1,18 +1,29 @@
 //! The commands that speak to a running server, and those that only print.
 
+mod buffer;
 pub(crate) mod check;
+pub(crate) mod flood;
+mod learn;
 mod man;
 mod modes;
+mod peer;
 mod queue;
+mod report;
 mod status;
+mod why;
 
 use std::io::Write;
 use std::path::PathBuf;
 
+pub(crate) use buffer::buffer;
+pub(crate) use learn::learn;
 pub(crate) use man::{completions, man};
-pub(crate) use modes::{drain, set_mode, switch_buffer};
+pub(crate) use modes::{drain, set_mode};
+pub(crate) use peer::{bypass, peer};
 pub(crate) use queue::queue;
+pub(crate) use report::report;
 pub(crate) use status::status;
+pub(crate) use why::why;
 
 use crate::args::ServerArgs;
 use crate::config::data_dir;

@@ -5,8 +5,13 @@
 //! line with the number of octets and then those octets. Nothing here acts: the server side sends
 //! messages to the owners of what is asked about.
 
+mod buffer;
 pub(crate) mod client;
 pub(crate) mod server;
+mod trust;
+
+pub(crate) use buffer::{hex, unhex};
+pub(crate) use trust::class_word;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::exit::{Code, Failure};
+use crate::serve::trust::seed::Seed;
 
 /// A request line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -73,6 +79,62 @@ pub(crate) enum Ask {
     },
     /// Read the configuration again, as SIGHUP does.
     Reload,
+    /// Explain an address, a domain or an item.
+    Why {
+        /// Which.
+        what: String,
+    },
+    /// The operator's word about an item or an address.
+    Report {
+        /// Spam, or not.
+        spam: bool,
+        /// Which.
+        what: String,
+    },
+    /// Evidence from logs and mailboxes; [`SEEDS_MAX`] at most.
+    Learn {
+        /// With their dates.
+        seeds: Vec<Seed>,
+    },
+    /// A pin: add or remove; nothing shows them all.
+    Pin {
+        /// Which, and whether it is added.
+        change: Option<(String, bool)>,
+    },
+    /// Take judgement out of the path; nothing shows whether it is.
+    Bypass {
+        /// From now on.
+        on: Option<bool>,
+    },
+    /// One item with everything that brings it back; its octets follow.
+    BufferGet {
+        /// Its id.
+        id: String,
+    },
+    /// Items come back: that many frames follow, each a line ([`Frame`]) and its octets. The answer
+    /// says what became of each.
+    BufferPut {
+        /// At most [`FRAMES_MAX`].
+        frames: usize,
+    },
+}
+
+/// An item on its way out of the buffer or back into it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Frame {
+    /// Its id; kept.
+    pub(crate) id: String,
+    /// The lane's key.
+    pub(crate) lane: String,
+    /// The lane's class.
+    pub(crate) class: u8,
+    /// Held by the operator.
+    #[serde(default)]
+    pub(crate) held: bool,
+    /// `Meta::to_bytes`, in hexadecimal: versioned, so that a later release reads it too.
+    pub(crate) meta: String,
+    /// Length of the body that follows.
+    pub(crate) octets: u64,
 }
 
 /// What can be done to an item.
@@ -145,8 +207,14 @@ const SOCKET_PATH_MAX: usize = 107;
 pub(crate) const VERSION: u32 = 1;
 /// Items in one answer: about 400 KiB of JSON.
 pub(crate) const PAGE_MAX: usize = 1000;
-/// A request line; the longest holds an id and two domains.
-pub(crate) const REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// A request line; the longest holds [`SEEDS_MAX`] seeds of 400 octets. With all connections in use 8 MiB.
+pub(crate) const REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Seeds in one request.
+pub(crate) const SEEDS_MAX: usize = 500;
+/// Items in one request: they share one sync.
+pub(crate) const FRAMES_MAX: usize = 128;
+/// The line of a frame: metadata with 1,000 recipients of 250 octets, in hexadecimal.
+pub(crate) const FRAME_LINE_BYTES_MAX: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {

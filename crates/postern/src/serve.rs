@@ -4,7 +4,11 @@
 //! the `ready` line when all listeners are open. Threads: doors one per core, spool engine, drain,
 //! log; this thread runs control socket, modes, signals and reloads.
 
+mod admission;
+pub(crate) mod bypass;
 pub(crate) mod doors;
+pub(crate) mod files;
+pub(crate) mod filters;
 mod listeners;
 pub(crate) mod modes;
 pub(crate) mod names;
@@ -12,6 +16,9 @@ pub(crate) mod privileges;
 pub(crate) mod queue;
 mod reload;
 pub(crate) mod status;
+pub(crate) mod steering;
+pub(crate) mod trust;
+pub(crate) mod weather;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -19,6 +26,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_drain::{Drain, DrainHandle, DrainOptions};
@@ -33,11 +41,17 @@ use crate::control;
 use crate::control::client::running;
 use crate::control::server::{ControlSocket, Owners};
 use crate::exit::{Code, Failure};
+use admission::Gauges;
+use bypass::Bypass;
+use filters::Filters;
 use listeners::Listeners;
 use modes::{ModesHandle, ModesTask};
 pub(crate) use privileges::pin;
 use reload::Reloader;
 use status::StatusSource;
+use steering::SteeringTask;
+use trust::{TrustHandle, TrustTask};
+use weather::{Watched, WeatherTask};
 
 /// Runs the server until SIGTERM or SIGINT.
 ///
@@ -67,37 +81,74 @@ pub(crate) fn run(flags: &ServeArgs) -> Result<(), Failure> {
     local.block_on(&runtime, serve(flags.clone(), config, listeners))
 }
 
-async fn serve(flags: ServeArgs, config: Config, listeners: Listeners) -> Result<(), Failure> {
+async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Result<(), Failure> {
     let data = config.settings.general.data.clone();
     warn_about(&config);
     raise_file_limit(&config);
     // The spool's lock first: whoever does not get it must not touch the socket of whoever has it.
     let spool = open_spool(&config)?;
     let socket = control::server::bind(&data)?;
-    let (modes_task, modes) = load_modes(&data, &config)?;
+    let (weather_task, weather) = WeatherTask::load(&data, &config);
+    let (modes_task, modes) = load_modes(&data, &config, weather.forecast())?;
     let certificate = certificate(&config)?;
-    let mut reloader = Reloader::new(flags, config, modes.clone(), certificate.clone());
-    let drain = Drain::start(spool.clone(), reloader.routes(), modes.published(), drain_options(reloader.config()))
+    let (trust_task, trust) = TrustTask::load(&data, &config.settings.trust)?;
+    let bypass = Bypass::load(&data);
+    let filters = Filters::new(&config, &bypass);
+    let options =
+        DrainOptions { filters: filters.published(), evidence: Some(trust.evidence()), ..drain_options(&config) };
+    let mut reloader =
+        Reloader::new(flags, config, modes.clone(), certificate.clone(), filters.clone(), bypass.clone());
+    let drain = Drain::start(spool.clone(), reloader.routes(), modes.published(), options)
         .map_err(|error| Failure::io(Code::Os, "drain", &error))?;
     reloader.attach(drain.clone());
     let wake = drain.clone();
     tokio::task::spawn_local(modes_task.run(move || wake.wake()));
+    tokio::task::spawn_local(trust_task.run());
     let (smtp, relay) = (listeners::addresses(&listeners.smtp), listeners::addresses(&listeners.relay));
+    let (steering_task, steering) = SteeringTask::new(&mut listeners.smtp, trust.book());
+    let gauges = Gauges::default();
+    gauges.observe.store(reloader.config().settings.trust.observe, Ordering::Relaxed);
+    let identity = admission::identity(reloader.config(), &trust)?;
+    let admission = admission::admission(reloader.config(), &trust, &bypass, &gauges, identity.clone())?;
     let doors = doors::start(doors::Wiring {
         spool: spool.clone(),
         listeners,
         policy: reloader.policy(),
         modes: modes.published(),
         certificate,
+        admission,
         config: reloader.config(),
     })?;
+    let steering_task = tokio::task::spawn_local(steering_task.run());
+    let weather_task = tokio::task::spawn_local(weather_task.run(Watched {
+        gauges,
+        doors: doors.counters(),
+        spool: spool.clone(),
+        drain: drain.clone(),
+        routes: reloader.routes(),
+        modes: modes.clone(),
+    }));
     announce(&smtp, &relay);
     let (reload, reload_requests) = mpsc::channel(1);
-    let status = StatusSource { started: Instant::now(), smtp, relay, doors: doors.counters() };
-    let owners =
-        Owners { spool: spool.clone(), drain: drain.clone(), modes, policy: reloader.policy(), status, reload };
+    let status = StatusSource { started: Instant::now(), smtp, relay, doors: doors.counters(), steering, weather };
+    let owners = Owners {
+        spool: spool.clone(),
+        drain: drain.clone(),
+        modes,
+        trust: trust.clone(),
+        bypass,
+        filters,
+        policy: reloader.policy(),
+        status,
+        reload,
+    };
     attend(socket, owners, reloader, reload_requests).await?;
-    stop(doors, drain, spool).await;
+    // It holds a socket of each door, whose queue would go on taking clients for nobody.
+    steering_task.abort();
+    let _gone = steering_task.await;
+    // A spool that is closing answers nobody, and that is no weather.
+    weather_task.abort();
+    stop(doors, drain, spool, trust).await;
     Ok(())
 }
 
@@ -131,8 +182,9 @@ async fn attend(
     Ok(())
 }
 
-/// Doors first, so that nothing new comes; then what leaves; then the spool, which syncs.
-async fn stop(doors: doors::RunningDoors, drain: DrainHandle, spool: Spool) {
+/// Doors first, so that nothing new comes; then what leaves; then the spool, which syncs; last the trust
+/// book, which has then heard from all of them.
+async fn stop(doors: doors::RunningDoors, drain: DrainHandle, spool: Spool, trust: TrustHandle) {
     tracing::info!("stopping");
     let began = Instant::now();
     let stopped = tokio::time::timeout(STOP_WITHIN, async {
@@ -142,6 +194,7 @@ async fn stop(doors: doors::RunningDoors, drain: DrainHandle, spool: Spool) {
             drain.stop().await;
         });
         spool.shutdown().await;
+        trust.save().await;
     });
     let in_time = stopped.await.is_ok();
     tracing::info!(in_time, seconds = began.elapsed().as_secs_f32(), "stopped");
@@ -217,8 +270,12 @@ fn open_spool(config: &Config) -> Result<Spool, Failure> {
     Ok(spool)
 }
 
-fn load_modes(data: &Path, config: &Config) -> Result<(ModesTask, ModesHandle), Failure> {
-    ModesTask::load(data, reload::configured_modes(config)).map_err(|error| {
+fn load_modes(
+    data: &Path,
+    config: &Config,
+    forecast: Shared<modes::Forecast>,
+) -> Result<(ModesTask, ModesHandle), Failure> {
+    ModesTask::load(data, reload::configured_modes(config), forecast).map_err(|error| {
         Failure::io(Code::Data, data.join("modes").display(), &error)
             .cure("remove the file to start with the configured modes; buffered mail may then leave")
     })
@@ -245,6 +302,7 @@ fn drain_options(config: &Config) -> DrainOptions {
         retry_max: settings.retry_max.0,
         expire_after: settings.expiry.0,
         concurrency_max: settings.concurrency,
+        quarantine_keep: config.settings.quarantine.keep.0,
         ..DrainOptions::default()
     }
 }

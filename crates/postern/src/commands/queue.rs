@@ -118,7 +118,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// Words of strangers must not steer the operator's terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 

@@ -27,6 +27,12 @@ fn table(status: &Value) -> String {
 
 /// What is wrong and wants a person.
 fn write_alarms(out: &mut String, status: &Value) -> std::fmt::Result {
+    if status["bypass"] == true {
+        writeln!(out, "!!! BYPASS IS ON: nobody is judged, no filter is asked. `postern bypass off` ends it.")?;
+    }
+    if status["trust"]["observe"] == true {
+        writeln!(out, "!!! OBSERVING ONLY: the log says what would have been done ([trust] observe = true).")?;
+    }
     let spool = &status["spool"];
     if let Some(dead) = spool["dead"].as_u64().filter(|dead| *dead > 0) {
         writeln!(out, "!!! {dead} DEAD LETTERS: accepted, failed for good, and no sender that may be told.")?;
@@ -62,7 +68,6 @@ fn write_alarms(out: &mut String, status: &Value) -> std::fmt::Result {
 }
 
 fn write_table(out: &mut String, status: &Value) -> std::fmt::Result {
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
     let up = Duration::from_secs(number(&status["uptime_seconds"]));
     writeln!(out, "postern {}, pid {}, up {}", word(&status["version"]), status["pid"], age(up))?;
     let listeners = &status["listeners"];
@@ -85,6 +90,7 @@ fn write_table(out: &mut String, status: &Value) -> std::fmt::Result {
     {
         writeln!(out, "{head:<12} {line}")?;
     }
+    write_weather(out, &status["weather"])?;
     let spool = &status["spool"];
     writeln!(
         out,
@@ -106,8 +112,39 @@ fn write_table(out: &mut String, status: &Value) -> std::fmt::Result {
     write_drain(out, &status["drain"])
 }
 
+/// How scarce things are, what waits, and when it will have left.
+fn write_weather(out: &mut String, weather: &Value) -> std::fmt::Result {
+    let Some(level) = weather["level"].as_str() else { return Ok(()) };
+    let cause = weather["cause"].as_str().map_or_else(String::new, |cause| format!(": {cause}"));
+    writeln!(out, "pressure     {level}{cause}")?;
+    let waiting = number(&weather["waiting"]);
+    if waiting > 0 {
+        let rate = number(&weather["leaves_per_1000_seconds"]);
+        let how = if weather["leaves_measured"] == true { "measured" } else { "assumed" };
+        let (whole, tenths) = (rate / 1000, rate % 1000 / 100);
+        writeln!(out, "waiting      {waiting} messages, {}; {whole}.{tenths} a second ({how})", drained(weather))?;
+    }
+    for domain in weather["domains"].as_array().into_iter().flatten() {
+        let collects = domain["weather"] == "collect";
+        let why = if collects { format!("collect: {}; ", word(&domain["why"])) } else { String::new() };
+        let waiting = number(&domain["waiting"]);
+        writeln!(out, "  {}: {why}{waiting} messages, {}", word(&domain["domain"]), drained(domain))?;
+    }
+    Ok(())
+}
+
+fn drained(of: &Value) -> String {
+    match of["drained_in_seconds"].as_u64() {
+        Some(seconds) => format!("drained in {}", age(Duration::from_secs(seconds))),
+        None => "nothing leaves just now".to_owned(),
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
 fn write_drain(out: &mut String, drain: &Value) -> std::fmt::Result {
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
     writeln!(
         out,
         "drain        {} delivered, {} deferred, {} refused, {} reports; {} under way",
@@ -178,6 +215,28 @@ mod tests {
         let shown = |releasing: u64| table(&json!({ "drain": { "releasing": releasing } }));
         assert!(shown(7).contains("a `drain` is under way: 7 messages still to be released"), "{}", shown(7));
         assert!(!shown(0).contains("under way:"), "{}", shown(0));
+    }
+
+    #[test]
+    fn what_waits_is_shown_with_when_it_will_have_left_and_why_its_domain_collects() {
+        let domain = |name: &str, weather: &str| {
+            json!({ "domain": name, "weather": weather, "why": "its filter has been out of reach for 40 s",
+                "waiting": 900, "drained_in_seconds": 90 })
+        };
+        let weather = json!({
+            "level": "busy", "cause": "slow disk", "waiting": 1800, "drained_in_seconds": 180,
+            "leaves_per_1000_seconds": 10_050, "leaves_measured": true,
+            "domains": [domain("a.example", "collect"), domain("b.example", "through")],
+        });
+        let table = table(&json!({ "weather": weather }));
+        for line in [
+            "pressure     busy: slow disk",
+            "waiting      1800 messages, drained in 3m0s; 10.0 a second (measured)",
+            "  a.example: collect: its filter has been out of reach for 40 s; 900 messages, drained in 1m30s",
+            "  b.example: 900 messages, drained in 1m30s",
+        ] {
+            assert!(table.lines().any(|shown| shown == line), "{line}\n{table}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::definition::{Section, section};
 use super::values::{
     Addresses, ClientAddressSetting, LogFormat, LogLevel, ModeSetting, Network, OnSpam, RecipientsSetting, Size, Span,
+    SteeringSetting,
 };
 
 section! {
@@ -21,10 +22,11 @@ section! {
         /// Directory for everything that must survive: spool, modes, certificate, control socket.
         /// A relative path starts where the server is started.
         data: PathBuf = default "\"postern-data\"";
-        /// The mode of every domain that no command has set: through, collect or hold.
-        /// through: answered when the next hop has taken or refused the message.
+        /// The mode of every domain that no command has set: auto, through, collect or hold.
+        /// through: answered when filters and next hop have taken or refused the message.
         /// collect: answered when it is safe on disk; it leaves later. hold: leaves only by `drain`.
-        mode: ModeSetting = default "\"through\"";
+        /// auto: through in the calm, collect under pressure and while filter or next hop are away; see [auto].
+        mode: ModeSetting = default "\"auto\"";
         /// Where mail goes: maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT or none.
         /// By default into a Maildir per recipient under DATA/mail. none keeps everything in the
         /// spool; a later start with another target delivers it.
@@ -52,6 +54,10 @@ section! {
         recipients_max: usize = default "100";
         /// Connections at once, over all threads. Costs about 4 KiB each when idle; more get 421.
         connections_max: usize = default "19000";
+        /// Memory for messages on their way in, over all connections. Beyond its share a class waits, then gets 452.
+        held_bytes_max: Size = default "\"256 MiB\"";
+        /// Burnt at each connect of a stranger, in microseconds; for measurements only.
+        admission_spin_us: u64 = hidden "0";
         /// Networks whose connections begin with a PROXY header (v1 or v2): load balancers.
         proxy_from: Vec<IpNet> = default "[]";
         /// Networks that may use XCLIENT to tell the real client.
@@ -112,6 +118,28 @@ section! {
         expiry: Span = default "\"5d\"";
         /// Mailboxes that a Maildir target may hold; mail for one more new name is deferred with 452.
         mailboxes_max: usize = default "10000";
+    }
+}
+
+section! {
+    /// When `auto` collects, and how much. Pressure over the whole server needs no setting.
+    Auto, "auto", {
+        /// What is collected must leave within this time at the rate that was measured; beyond that the lowest classes get 451.
+        promised_delay: Span = default "\"4h\"";
+        /// A domain collects when its next hop has been out of reach for so long …
+        hop_down: Span = default "\"30s\"";
+        /// … or its filter …
+        filter_down: Span = default "\"10s\"";
+        /// … or messages wait so long for its filter.
+        filter_slow: Span = default "\"15s\"";
+        /// How long it collects at least. Twice as long, up to 16 minutes, when it was calm for less than 10.
+        storm_min: Span = default "\"1m\"";
+        /// How long all must have been well before it ends.
+        calm_after: Span = default "\"10s\"";
+        /// Messages that may still be there then; more where more leave in two seconds.
+        backlog_low: u64 = default "50";
+        /// Known networks wait in accept queues of their own where the kernel can do that; off: in one line with all others.
+        steering: SteeringSetting = default "\"auto\"";
     }
 }
 
@@ -183,7 +211,7 @@ section! {
         providers: Vec<String> = default "[]";
         /// Unknown senders that may become known by good history alone, a day. The bound on what a patient
         /// spammer can buy; those whom you write to are not counted.
-        promotions_a_day: u32 = default "100";
+        promotions_a_day: u32 = default "50";
     }
 }
 
@@ -226,6 +254,8 @@ section! {
         mode: Option<ModeSetting> = example "\"collect\"";
         /// Where its mail goes.
         deliver: Option<String> = example "\"smtp:10.0.0.7:25\"";
+        /// Whether its mail is judged by the filters of [filter.NAME]; it is, unless this says false.
+        filter: Option<bool> = example "false";
     }
 }
 
@@ -250,6 +280,8 @@ pub(crate) struct Settings {
     pub(crate) domain: BTreeMap<String, Domain>,
     /// `[drain]`
     pub(crate) drain: Drain,
+    /// `[auto]`
+    pub(crate) auto: Auto,
     /// `[spool]`
     pub(crate) spool: Spool,
     /// `[log]`
@@ -303,7 +335,7 @@ const RECIPIENTS: Section = Section {
 };
 
 /// All tables in the order of the sample file.
-pub(crate) const SECTIONS: [Section; 17] = [
+pub(crate) const SECTIONS: [Section; 18] = [
     General::SECTION,
     Smtp::SECTION,
     RECIPIENTS,
@@ -311,6 +343,7 @@ pub(crate) const SECTIONS: [Section; 17] = [
     Tls::SECTION,
     Relay::SECTION,
     Drain::SECTION,
+    Auto::SECTION,
     Spool::SECTION,
     Log::SECTION,
     RunAs::SECTION,

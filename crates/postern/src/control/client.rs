@@ -1,13 +1,13 @@
 //! The commands' end of the control socket: one connection, blocking, with a deadline.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Answer, Ask, Request, Response, VERSION, refuse_long_path, socket_path};
+use super::{Answer, Ask, Frame, Request, Response, VERSION, refuse_long_path, socket_path};
 use crate::exit::{Code, Failure};
 
 /// A connection to a running server.
@@ -47,7 +47,31 @@ impl Client {
         let mut line = serde_json::to_string(&Request { v: VERSION, ask }).unwrap_or_default();
         line.push('\n');
         self.stream.get_mut().write_all(line.as_bytes()).map_err(|error| lost(&error))?;
-        line.clear();
+        self.answer()
+    }
+
+    /// Hands items in; the answer says what became of each.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub(crate) fn put(&mut self, frames: &[(Frame, Vec<u8>)]) -> Result<Value, Failure> {
+        let request = Request { v: VERSION, ask: Ask::BufferPut { frames: frames.len() } };
+        let mut out = BufWriter::new(self.stream.get_mut());
+        let mut write = || {
+            writeln!(out, "{}", serde_json::to_string(&request)?)?;
+            for (frame, body) in frames {
+                writeln!(out, "{}", serde_json::to_string(frame)?)?;
+                out.write_all(body)?;
+            }
+            out.flush()
+        };
+        write().map_err(|error| lost(&error))?;
+        drop(out);
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<Value, Failure> {
+        let mut line = String::new();
         self.stream.read_line(&mut line).map_err(|error| lost(&error))?;
         if line.is_empty() {
             return Err(lost(&io::ErrorKind::UnexpectedEof.into()));

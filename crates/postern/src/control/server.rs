@@ -18,13 +18,20 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Answer, Ask, PAGE_MAX, QueueAction, REQUEST_BYTES_MAX, Request, Response, VERSION, socket_path};
+use super::{
+    Answer, Ask, PAGE_MAX, QueueAction, REQUEST_BYTES_MAX, Request, Response, SEEDS_MAX, VERSION, buffer, socket_path,
+    trust,
+};
 use crate::config::parse::nearest;
 use crate::exit::{Code, Failure};
 use crate::serve::Shared;
+use crate::serve::bypass::Bypass;
+use crate::serve::filters::Filters;
 use crate::serve::modes::ModesHandle;
 use crate::serve::queue;
 use crate::serve::status::StatusSource;
+use crate::serve::trust::TrustHandle;
+use crate::serve::trust::seed::Seed;
 
 /// Who is asked what.
 pub(crate) struct Owners {
@@ -34,6 +41,12 @@ pub(crate) struct Owners {
     pub(crate) drain: DrainHandle,
     /// When senders are answered.
     pub(crate) modes: ModesHandle,
+    /// Who is who.
+    pub(crate) trust: TrustHandle,
+    /// Whether judgement is out of the path.
+    pub(crate) bypass: Bypass,
+    /// Who judges content.
+    pub(crate) filters: Filters,
     /// Which domains are ours.
     pub(crate) policy: Shared<Policy>,
     /// What `status` shows.
@@ -112,6 +125,9 @@ async fn converse(stream: UnixStream, owners: &Owners) -> io::Result<()> {
             return Ok(());
         }
         let (answer, body) = match serde_json::from_slice::<Request>(&line) {
+            Ok(Request { v: VERSION, ask: Ask::BufferPut { frames } }) => {
+                (buffer::put(&owners.spool, frames, &mut read).await?, None)
+            }
             Ok(request) if request.v == VERSION => answer(request.ask, owners).await,
             Ok(request) => (Err(wrong_version(request.v)), None),
             Err(error) => (Err(Failure::new(Code::Usage, format!("not a request: {error}"))), None),
@@ -150,6 +166,13 @@ async fn answer(ask: Ask, owners: &Owners) -> (Result<Value, Failure>, Option<Bo
         Ask::QueueShow { id, body } => return show(owners, &id, body).await,
         Ask::QueueDo { id, action } => act(owners, &id, action).await,
         Ask::Reload => reload(owners).await,
+        Ask::Why { what } => trust::why(owners, &what).await,
+        Ask::Report { spam, what } => trust::report(owners, spam, &what).await,
+        Ask::Learn { seeds } => learn(owners, seeds).await,
+        Ask::Pin { change } => trust::pin(owners, change).await,
+        Ask::Bypass { on } => trust::bypass(owners, on),
+        Ask::BufferGet { id } => return get(owners, &id).await,
+        Ask::BufferPut { .. } => Err(Failure::new(Code::Software, "its frames were not read")),
     };
     (result, None)
 }
@@ -218,6 +241,25 @@ async fn list(
         if last_page {
             return Ok(json!({ "items": rows, "more": false }));
         }
+    }
+}
+
+async fn learn(owners: &Owners, seeds: Vec<Seed>) -> Result<Value, Failure> {
+    if seeds.len() > SEEDS_MAX {
+        return Err(Failure::new(Code::Usage, format!("{} seeds at once", seeds.len())));
+    }
+    let used = owners.trust.seed(seeds).await;
+    used.map(|used| json!({ "used": used })).ok_or_else(|| Failure::new(Code::Unavailable, "the server is stopping"))
+}
+
+async fn get(owners: &Owners, id: &str) -> (Result<Value, Failure>, Option<BodySource>) {
+    let got = match parse_id(id) {
+        Ok(id) => buffer::get(&owners.spool, id).await,
+        Err(failure) => Err(failure),
+    };
+    match got {
+        Ok((frame, body)) => (Ok(frame), Some(body)),
+        Err(failure) => (Err(failure), None),
     }
 }
 

@@ -40,7 +40,9 @@ pub(super) fn admission(
 ) -> Result<Admission, Failure> {
     let key = || {
         let mut key = [0; 16];
-        getrandom::fill(&mut key).map(|()| key).map_err(|error| Failure::new(Code::Os, format!("random bytes: {error}")))
+        getrandom::fill(&mut key)
+            .map(|()| key)
+            .map_err(|error| Failure::new(Code::Os, format!("random bytes: {error}")))
     };
     let smtp = &config.settings.smtp;
     Ok(Admission {

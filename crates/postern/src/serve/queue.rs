@@ -5,6 +5,7 @@ use postern_spool::{Item, ItemSummary, Lane};
 use serde_json::{Value, json};
 
 use super::now_unix_ms;
+use crate::control::class_word;
 
 /// Whether this is a dead letter: accepted, failed for good, nobody to tell.
 pub(crate) fn is_dead(summary: &ItemSummary) -> bool {
@@ -46,6 +47,9 @@ pub(crate) fn detail(item: &Item) -> Value {
             value["dsn"] = json!(meta.dsn);
             value["judged"] = json!(meta.judged);
             value["note"] = json!(meta.note);
+            value["checks"] = json!(meta.checks);
+            value["class_at_arrival"] = json!(class_word(meta.checks.class));
+            value["judgement"] = json!(meta.judgement);
         }
         Err(error) => value["last_error"] = json!(error.to_string()),
     }
@@ -59,6 +63,7 @@ fn sender(meta: &Meta) -> String {
 fn state(summary: &ItemSummary, now_unix_ms: u64) -> &'static str {
     match summary {
         summary if is_dead(summary) => "DEAD",
+        summary if summary.lane.class == postern_drain::QUARANTINE_CLASS => "quarantine",
         summary if summary.held => "held",
         summary if summary.leased => "leaving",
         summary if summary.tentative => "tentative",

@@ -11,6 +11,8 @@ use postern_drain::{DrainHandle, Route, RouteTable};
 use postern_net::tls::ReloadableCert;
 use serde_json::{Value, json};
 
+use super::bypass::Bypass;
+use super::filters::Filters;
 use super::modes::{Configured, ModesHandle};
 use super::names::NameSources;
 use super::{Shared, doors};
@@ -27,19 +29,28 @@ pub(super) struct Reloader {
     routes: Shared<RouteTable>,
     modes: ModesHandle,
     certificate: ReloadableCert,
+    filters: Filters,
+    bypass: Bypass,
     /// A cache for callouts was opened at the start.
     callouts: bool,
     drain: Option<DrainHandle>,
 }
 
 impl Reloader {
-    pub(super) fn new(flags: ServeArgs, config: Config, modes: ModesHandle, certificate: ReloadableCert) -> Self {
+    pub(super) fn new(
+        flags: ServeArgs,
+        config: Config,
+        modes: ModesHandle,
+        certificate: ReloadableCert,
+        filters: Filters,
+        bypass: Bypass,
+    ) -> Self {
         let mut names = NameSources::default();
         complain(names.load(&config.recipients));
         let policy = Arc::new(ArcSwap::from_pointee(doors::policy(&config, &names, None)));
         let routes = Arc::new(ArcSwap::from_pointee(routes(&config)));
         let callouts = config.has_callouts();
-        Self { flags, config, names, policy, routes, modes, certificate, callouts, drain: None }
+        Self { flags, config, names, policy, routes, modes, certificate, filters, bypass, callouts, drain: None }
     }
 
     /// Who is woken after a change.
@@ -78,6 +89,7 @@ impl Reloader {
         }
         complain(self.names.load(&config.recipients));
         self.routes.store(Arc::new(routes(&config)));
+        self.filters.configure(&config, &self.bypass);
         self.modes.configure(configured_modes(&config)).await;
         self.config = config;
         self.publish_policy();
@@ -125,7 +137,7 @@ pub(super) fn configured_modes(config: &Config) -> Configured {
     let by_domain = config.deliver_by_domain.iter().map(|(domain, route)| (domain.clone(), nowhere(route)));
     Configured {
         all: config.settings.general.mode.0,
-        domains: config.mode_by_domain.clone(),
+        domains: config.mode_by_domain.iter().map(|(domain, mode)| (domain.clone(), mode.0)).collect(),
         kept: (nowhere(&config.deliver), by_domain.collect()),
     }
 }
@@ -167,7 +179,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[run_as]", differs(&a.run_as, &b.run_as)),
         ("[dns]", differs(&a.dns, &b.dns)),
         ("[trust]", differs(&a.trust, &b.trust)),
-        ("[filter]", differs(&a.filter, &b.filter)),
         ("[quarantine]", differs(&a.quarantine, &b.quarantine)),
         ("[dnsbl]", differs(&a.dnsbl, &b.dnsbl)),
     ];

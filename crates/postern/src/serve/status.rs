@@ -8,6 +8,8 @@ use postern_spool::SpoolStats;
 use serde_json::{Value, json};
 
 use super::doors::Counters;
+use super::steering::SteeringHandle;
+use super::weather::WeatherHandle;
 use crate::control::server::Owners;
 
 /// What does not come from an owner.
@@ -20,6 +22,10 @@ pub(crate) struct StatusSource {
     pub(crate) relay: Vec<SocketAddr>,
     /// Connections and what they brought.
     pub(crate) doors: Counters,
+    /// Pressure, backlog, and why a domain collects.
+    pub(crate) weather: WeatherHandle,
+    /// Whether the known have queues of their own.
+    pub(crate) steering: SteeringHandle,
 }
 
 impl StatusSource {
@@ -44,7 +50,11 @@ impl StatusSource {
             "uptime_seconds": self.started.elapsed().as_secs(),
             "listeners": { "smtp": self.smtp, "door": "off", "admin": "off", "relay": self.relay },
             "doors": self.doors.show(),
+            "steering": self.steering.show(),
             "modes": owners.modes.show().await,
+            "weather": *self.weather.show(),
+            "trust": owners.trust.show().await,
+            "bypass": owners.bypass.is_on(),
             "spool": spool(&owners.spool.stats()),
             "lanes": lanes,
             "drain": self::drain(&drain),

@@ -1,7 +1,9 @@
 //! The program as its user meets it: the real binary, its flags, files, signals and commands.
 
+mod buffer;
 mod checks;
 mod commands;
 mod config;
 mod harness;
 mod lifecycle;
+mod trust;

@@ -1,0 +1,29 @@
+//! Small files that must survive: replaced whole, readable for the server's user alone.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Written aside, synced, renamed, and the directory synced: after a crash the file is the old or
+/// the new one. Mode 0600.
+///
+/// # Errors
+/// The system's; the old file is then still there.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    sync_dir_of(path)
+}
+
+/// Makes a change of the directory that holds `path` durable.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn sync_dir_of(path: &Path) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}
