@@ -4,21 +4,24 @@
 //! is not affordable now is not looked up. Checked in the order of whose fault it is: the domain's (it is
 //! shut, or has its share in flight), the crowd's (look-ups in flight, look-ups this second).
 //!
-//! Shares: suspects have a quarter of what may be in flight, strangers with them three quarters, the rest
-//! is for those we know, who are few and seldom need it. Of a second's look-ups suspects leave a half,
-//! strangers a quarter. So whatever the crowd asks, an answer for the known costs no waiting.
+//! Shares are those of trust (`Shares::lookups`): nobody goes above his ceiling, and the floors of all other
+//! classes stay free whether they want them now or not, because there is no line in which they could wait.
+//! Of a second's look-ups a class leaves the floors of those before it. So whatever the crowd asks, an
+//! answer for the known is always affordable.
 
 use std::collections::HashMap;
 
-use postern_trust::{CLASSES, Class};
+use postern_trust::shares::ClassShares;
+use postern_trust::{CLASSES, Class, admission};
 
 use crate::limits;
 use crate::options::Budgets;
 use crate::stats::Unaffordable;
 
 pub(crate) struct Gate {
-    in_flight_max: u32,
-    in_flight: [u32; CLASSES],
+    shares: ClassShares,
+    in_flight_max: u64,
+    in_flight: [u64; CLASSES],
     /// In thousandths of a look-up, so that a millisecond earns something.
     tokens: u64,
     tokens_max: u64,
@@ -38,7 +41,8 @@ impl Gate {
     pub(crate) fn new(budgets: &Budgets) -> Self {
         let tokens_max = u64::from(budgets.per_second.max(1)) * 1000;
         Self {
-            in_flight_max: budgets.in_flight.max(4),
+            shares: budgets.shares,
+            in_flight_max: budgets.in_flight.max(IN_FLIGHT_MIN).into(),
             in_flight: [0; CLASSES],
             tokens: tokens_max,
             tokens_max,
@@ -68,25 +72,14 @@ impl Gate {
                 return Err(Unaffordable::Domain);
             }
         }
-        let worse: u32 = self.in_flight[Class::New as usize..].iter().sum();
-        let total: u32 = self.in_flight.iter().sum();
-        let max = self.in_flight_max;
-        let full = match class {
-            Class::Suspect => self.in_flight[class as usize] >= max / 4 || worse >= max / 4 * 3,
-            Class::New => worse >= max / 4 * 3,
-            Class::Pinned | Class::Known | Class::Provider => false,
-        };
-        if full || total >= max {
+        if !admission::allot(class, 1, &self.in_flight, self.in_flight_max, &[true; CLASSES], &self.shares) {
             return Err(Unaffordable::InFlight);
         }
         self.tokens =
             (self.tokens + now_ms.saturating_sub(self.refilled_ms) * self.tokens_max / 1000).min(self.tokens_max);
         self.refilled_ms = now_ms.max(self.refilled_ms);
-        let left = match class {
-            Class::Suspect => self.tokens_max / 2,
-            Class::New => self.tokens_max / 4,
-            Class::Pinned | Class::Known | Class::Provider => 0,
-        };
+        let better = Class::ALL.into_iter().take_while(|better| *better != class);
+        let left: u64 = better.map(|better| self.shares.floor(better, self.tokens_max)).sum();
         // Whatever the budget, one look-up of a quiet second is always there.
         if self.tokens < (left + 1000).min(self.tokens_max) {
             return Err(Unaffordable::Rate);
@@ -120,10 +113,13 @@ impl Gate {
         }
     }
 
-    pub(crate) fn in_flight(&self) -> u32 {
+    pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.iter().sum()
     }
 }
+
+/// Below this the shares of the smaller classes would be less than one look-up.
+const IN_FLIGHT_MIN: u32 = 32;
 
 /// The domain that a look-up counts for. Without a list of public suffixes: the last two labels, or three
 /// where the second is short and the first a country (`co.uk`, `com.au`); of reverse zones what one owner

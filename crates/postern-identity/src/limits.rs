@@ -7,7 +7,8 @@ use std::time::Duration;
 /// 700 octets each, 0.9 MB for all five. Full: `ask` says no.
 pub(crate) const QUEUE_MAX: usize = 256;
 
-/// Questions the desk works on at once; each has a few small tables. Full: the line waits, best class first.
+/// Questions the desk works on at once; each is a task and one more per list, 20 KB with sixteen lists: 10 MB.
+/// Full: the line waits, best class first.
 pub(crate) const OPEN_MAX: usize = 512;
 
 /// Those who wait for the answer to one equal question. More than the queue holds would be a loop.

@@ -80,7 +80,7 @@ impl Lookups {
                     counters.not_affordable(*why);
                 })?;
                 count(&counters.lookups);
-                counters.in_flight.store(state.gate.in_flight().into(), Relaxed);
+                counters.in_flight.store(state.gate.in_flight(), Relaxed);
                 state.flying.insert(key.clone(), vec![sender]);
                 let flight = Flight {
                     lookups: Rc::clone(self),
@@ -133,7 +133,7 @@ impl Drop for Flight {
             count(&counters.failed);
         }
         state.cache.put(self.key.clone(), answer.clone(), now + ttl, now);
-        counters.in_flight.store(state.gate.in_flight().into(), Relaxed);
+        counters.in_flight.store(state.gate.in_flight(), Relaxed);
         counters.cached.store(state.cache.taken() as u64, Relaxed);
         for waiting in state.flying.remove(&self.key).unwrap_or_default() {
             // Who waited may have run out of time.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use postern_trust::shares::{ClassShares, Shares};
 
 /// How the desk works.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,15 +56,16 @@ pub struct Budgets {
     pub question: Duration,
     /// For one look-up, three datagrams at most. 2.5 s: resolvers give up on a dead server after 2 to 5 s.
     pub lookup: Duration,
-    /// Look-ups in flight, 4 at least; 2 KB and up to three descriptors each. Suspects use a quarter at most, strangers three
-    /// quarters together. Full: not affordable.
+    /// Look-ups in flight, 32 at least; 2 KB and up to three descriptors each. Full: not affordable.
     pub in_flight: u32,
     /// Look-ups a second, with as many in hand after a quiet second. A resolver on the same machine does
-    /// 10,000, a list's free tier some 3 (300,000 a day): caches carry the rest. Strangers leave a quarter.
+    /// 10,000, a list's free tier some 3 (300,000 a day): caches carry the rest.
     pub per_second: u32,
     /// Look-ups in flight below one domain. 4: one slow domain holds a sixteenth. A list has its own, four
     /// times as much.
     pub per_domain: u32,
+    /// Who may have how much of what is in flight, and of a second.
+    pub shares: ClassShares,
 }
 
 impl Default for Budgets {
@@ -74,6 +76,7 @@ impl Default for Budgets {
             in_flight: 64,
             per_second: 200,
             per_domain: 4,
+            shares: Shares::default().lookups,
         }
     }
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use postern_proto::checks::{Listed, Spf};
-use postern_trust::Class;
 use postern_trust::pressure::Level;
+use postern_trust::{Authority, Class};
 
 use crate::limits;
 
@@ -34,6 +34,10 @@ pub struct Findings {
     pub name: Option<String>,
     /// Lists that have the address, in the order of the configuration.
     pub listed: Vec<Listed>,
+    /// What says that the address may speak for the domain of the reverse-path (EHLO's when that is empty);
+    /// only then does the domain's credit reach it. A pass that passes everybody does not count, nor does a
+    /// customer's name below his provider's domain.
+    pub authority: Option<Authority>,
 }
 
 /// Called once on the desk's thread; it must not wait. Dropped uncalled when the desk stops.

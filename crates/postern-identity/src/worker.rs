@@ -174,8 +174,10 @@ impl Office {
             async { self.in_time(timeout_at(until, names::confirmed(&self.lookups, payer, question.ip)).await)? };
         let (spf, name, listed) = tokio::join!(spf, name, self.gather(&mut asked));
         let (listed, fresh) = listed;
-        self.testify(question, spf.as_ref(), name.as_deref(), fresh.then_some(&listed));
-        Findings { spf: spf.map(|outcome| outcome.spf), name, listed }
+        let authority = authority(question.ip, spf.as_ref(), name.as_deref());
+        self.testify(question.ip, authority, fresh.then_some(&listed));
+        let authority = authority.map(|(_, by)| by);
+        Findings { spf: spf.map(|outcome| outcome.spf), name, listed, authority }
     }
 
     /// What the lists said, in their order; and whether any was asked just now.
@@ -206,9 +208,8 @@ impl Office {
 
     /// Tells the trust book. The lists once per look-up, not once per connection: a bot that reconnects is
     /// not listed more often.
-    fn testify(&self, question: &Question, spf: Option<&Outcome>, name: Option<&str>, listed: Option<&Vec<Listed>>) {
-        let ip = question.ip;
-        if let Some((domain, by)) = authority(ip, spf, name) {
+    fn testify(&self, ip: IpAddr, authority: Option<(&str, Authority)>, listed: Option<&Vec<Listed>>) {
+        if let Some((domain, by)) = authority {
             self.evidence.send(Evidence::Authorised { ip, domain: domain.into(), by });
         }
         let sum: i32 = listed.into_iter().flatten().map(|listed| i32::from(listed.weight)).sum();

@@ -17,18 +17,20 @@ fn fill(gate: &mut Gate, class: Class) -> (u32, Unaffordable) {
 #[test]
 fn strangers_never_use_the_whole_of_what_may_be_in_flight() {
     let mut gate = gate(64, 10_000);
-    assert_eq!(fill(&mut gate, Class::Suspect), (16, Unaffordable::InFlight));
-    assert_eq!(fill(&mut gate, Class::New), (32, Unaffordable::InFlight));
-    assert_eq!(fill(&mut gate, Class::Known), (16, Unaffordable::InFlight));
+    assert_eq!(fill(&mut gate, Class::Suspect), (19, Unaffordable::InFlight));
+    assert_eq!(fill(&mut gate, Class::New), (24, Unaffordable::InFlight));
+    assert_eq!(fill(&mut gate, Class::Known), (6, Unaffordable::InFlight));
+    assert_eq!(fill(&mut gate, Class::Provider), (12, Unaffordable::InFlight));
+    assert_eq!(fill(&mut gate, Class::Pinned), (3, Unaffordable::InFlight));
     assert_eq!(gate.in_flight(), 64);
 }
 
 #[test]
 fn strangers_never_spend_the_whole_second() {
     let mut gate = gate(100_000, 200);
-    assert_eq!(fill(&mut gate, Class::Suspect), (100, Unaffordable::Rate));
-    assert_eq!(fill(&mut gate, Class::New), (50, Unaffordable::Rate));
-    assert_eq!(fill(&mut gate, Class::Pinned), (50, Unaffordable::Rate));
+    assert_eq!(fill(&mut gate, Class::Suspect), (70, Unaffordable::Rate));
+    assert_eq!(fill(&mut gate, Class::New), (60, Unaffordable::Rate));
+    assert_eq!(fill(&mut gate, Class::Pinned), (70, Unaffordable::Rate));
     // 100 ms later: 20 more, for the known.
     assert_eq!(gate.enter(100, Class::New, "late.example", 4), Err(Unaffordable::Rate));
     assert_eq!(gate.enter(100, Class::Known, "late.example", 4), Ok(()));

@@ -130,7 +130,8 @@ fn authority_is_evidence_and_a_record_that_passes_everybody_is_none() {
     );
     let (desk, mut receiver) = start(options(server.address));
     let mut check = |ip: &str, mail_from: &str, expected: Option<(&str, Authority)>| {
-        ask(&desk, question(ip, Some(mail_from)));
+        let found = ask(&desk, question(ip, Some(mail_from))).authority;
+        assert_eq!(found, expected.map(|(_, by)| by), "{ip} {mail_from}");
         let seen = evidence(&mut receiver);
         let authorised = |(domain, by): (&str, Authority)| Evidence::Authorised {
             ip: ip.parse().expect("an address"),
