@@ -4,7 +4,6 @@
 //! SpamAssassin would have written into the header is written here from it.
 
 use postern_proto::judgement::HeaderChange;
-use postern_proto::milter::Field;
 use tokio::io::AsyncWriteExt;
 
 use super::stream::{Source, Stream, broken, connect, read_all};
@@ -18,17 +17,16 @@ const MESSAGE_BYTES_MAX: u64 = 500 * 1024;
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 
-pub(super) async fn judge(target: &Target, _hostname: &str, subject: &Subject<'_>) -> Result<Finding, FilterError> {
+pub(super) async fn judge(target: &Target, hostname: &str, subject: &Subject<'_>) -> Result<Finding, FilterError> {
     let source = Source::new(subject.body)?;
     let sender = subject.meta.sender.as_ref().map(ToString::to_string).unwrap_or_default();
     // SpamAssassin learns the envelope's sender from this field, as written by a delivery agent.
-    let mut head = format!("Return-Path: <{sender}>\r\n").into_bytes();
+    let mut head = format!("Return-Path: <{sender}>\r\n{}", received_spf(subject, hostname)).into_bytes();
     head.extend_from_slice(subject.received);
     let len = head.len() as u64 + source.len();
     if len > MESSAGE_BYTES_MAX {
         return Ok(super::too_big("spamd", len, MESSAGE_BYTES_MAX));
     }
-    let (header, _) = source.header().await?;
     let mut stream = connect(target).await?;
     let request = format!("SYMBOLS SPAMC/1.5\r\nContent-length: {len}\r\n\r\n");
     let sent = send(&mut *stream, &[request.as_bytes(), &head], &source).await;
@@ -40,7 +38,7 @@ pub(super) async fn judge(target: &Target, _hostname: &str, subject: &Subject<'_
     match (read_all(&mut *stream, ANSWER_BYTES_MAX).await, broken_at) {
         (Ok(answer), Some(why)) if answer.is_empty() => Err(FilterError::Unreachable(why)),
         (Ok(answer), _) if answer.is_empty() => Err(FilterError::Unreachable("it hung up".to_owned())),
-        (Ok(answer), _) => read(&answer, &header),
+        (Ok(answer), _) => read(&answer),
         (Err(error), _) => Err(error),
     }
 }
@@ -60,8 +58,27 @@ async fn send(stream: &mut dyn Stream, head: &[&[u8]], source: &Source<'_>) -> R
     }
 }
 
-/// Reads an answer about a message with this header (as stored).
-fn read(answer: &[u8], header: &[u8]) -> Result<Finding, FilterError> {
+/// What SPF said when the message came (RFC 7208 section 9.1). Above our Received field SpamAssassin takes it for what
+/// it is, and asks DNS no more: an hour later the answer may be another, and so may be its speed.
+fn received_spf(subject: &Subject<'_>, hostname: &str) -> String {
+    let meta = subject.meta;
+    let Some(spf) = &meta.checks.spf else { return String::new() };
+    let quoted = |text: &str| {
+        let sound = text.chars().filter(|c| !c.is_control());
+        sound.flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])).collect::<String>()
+    };
+    format!(
+        "Received-SPF: {result} ({hostname}: at its arrival) client-ip={ip};\r\n\tenvelope-from=\"{sender}\"; \
+         helo=\"{helo}\";\r\n\tidentity={identity}; receiver={hostname}\r\n",
+        result = spf.result.as_str(),
+        ip = meta.arrival.peer.ip().to_canonical(),
+        sender = quoted(&meta.sender.as_ref().map(ToString::to_string).unwrap_or_default()),
+        helo = quoted(&meta.arrival.helo),
+        identity = if spf.of_helo { "helo" } else { "mailfrom" },
+    )
+}
+
+fn read(answer: &[u8]) -> Result<Finding, FilterError> {
     let wrong = |what: &str| FilterError::Protocol(format!("its answer {what}"));
     let text = String::from_utf8_lossy(answer);
     let (head, names) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -85,7 +102,7 @@ fn read(answer: &[u8], header: &[u8]) -> Result<Finding, FilterError> {
     finding.score_hundredths = Some(hundredths(score));
     finding.reason =
         Some(one_line(format!("{score:.1}/{required:.1}: {}", names.join(", ")).trim_end_matches([' ', ':'])));
-    finding.headers = fields(is_spam, score, required, &names, header);
+    finding.headers = vec![status_field(is_spam, score, required, &names)];
     Ok(finding)
 }
 
@@ -102,32 +119,21 @@ fn judged(value: &str) -> Option<(bool, f64, f64)> {
     Some((is_spam, number(score)?, number(required)?))
 }
 
-/// What SpamAssassin writes into the header: its own fields that came with the message go, being anybody's.
-fn fields(is_spam: bool, score: f64, required: f64, names: &[&str], header: &[u8]) -> Vec<HeaderChange> {
-    let theirs = Field::all(header);
-    let mut changes = Vec::new();
-    for name in [STATUS, FLAG] {
-        let count = u32::try_from(theirs.iter().filter(|field| field.is(name)).count()).unwrap_or(u32::MAX);
-        changes.extend((1..=count).rev().map(|nth| HeaderChange::Delete { nth, name: name.to_owned() }));
-    }
-    if is_spam {
-        changes.push(HeaderChange::Insert { at: 0, name: FLAG.to_owned(), value: "YES".to_owned() });
-    }
+/// What SpamAssassin would have written. That the field is not there yet is for whoever applies it: anybody could have
+/// sent one.
+fn status_field(is_spam: bool, score: f64, required: f64, names: &[&str]) -> HeaderChange {
     let mut value = format!("{}, score={score:.1} required={required:.1}", if is_spam { "Yes" } else { "No" });
-    for (n, name) in names.iter().take(NAMES_MAX).filter(|name| is_test_name(name)).enumerate() {
+    for (n, name) in names.iter().filter(|name| is_test_name(name)).take(NAMES_MAX).enumerate() {
         value.push_str(if n == 0 { "\r\n\ttests=" } else { ",\r\n\t" });
         value.push_str(name);
     }
-    changes.push(HeaderChange::Insert { at: 0, name: STATUS.to_owned(), value });
-    changes
+    HeaderChange::Insert { at: 0, name: "X-Spam-Status".to_owned(), value }
 }
 
 fn is_test_name(name: &str) -> bool {
     name.len() <= 100 && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_')
 }
 
-const STATUS: &str = "X-Spam-Status";
-const FLAG: &str = "X-Spam-Flag";
 /// Tests named in the header; a message that matches more has other things to show.
 const NAMES_MAX: usize = 100;
 /// `EX_OK` and `EX_TIMEOUT` of the protocol.
