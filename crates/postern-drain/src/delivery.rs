@@ -351,7 +351,11 @@ impl Worker {
                 retry: &self.retry,
                 random: self.random(),
             });
-            let (class, stays) = (lease.lane.class, matches!(settlement, Settlement::Postpone(_)));
+            let class = lease.lane.class;
+            let stays_until = match &settlement {
+                Settlement::Postpone(letter) => Some(letter.due_unix_ms),
+                Settlement::Finish { .. } => None,
+            };
             let result = match settlement {
                 Settlement::Postpone(letter) if released => {
                     let child = self.child(&lease, *letter, released);
@@ -379,8 +383,9 @@ impl Worker {
                 }
                 Err(error) => return tracing::warn!(item = %id, %error, "could not be settled"),
                 Ok(()) => {
-                    if !stays {
-                        self.counters.note_left(class);
+                    match stays_until {
+                        Some(due) => self.put_off(due),
+                        None => self.counters.note_left(class),
                     }
                     if another_dead {
                         self.bound_dead_letters().await;

@@ -264,9 +264,10 @@ impl Worker {
 
     /// Returns an item unchanged, to be looked at again after `wait_ms`.
     async fn put_back(&self, lease: Lease, wait_ms: u64) {
-        let (id, meta) = (lease.id, lease.meta.clone());
-        if let Err(error) = self.spool.postpone(lease, meta, now_unix_ms() + wait_ms).await {
-            tracing::debug!(item = %id, %error, "was not put back");
+        let (id, meta, due) = (lease.id, lease.meta.clone(), now_unix_ms() + wait_ms);
+        match self.spool.postpone(lease, meta, due).await {
+            Ok(()) => self.put_off(due),
+            Err(error) => tracing::debug!(item = %id, %error, "was not put back"),
         }
     }
 

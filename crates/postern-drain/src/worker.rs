@@ -26,7 +26,9 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::carries::{Carries, Known};
 use crate::drain::{Command, DrainOptions, Released};
 use crate::gates::Gates;
-use crate::limits::{ASK_MAX, ASKED_AT_ONCE_MAX, DESTINATIONS_MAX, RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE};
+use crate::limits::{
+    ASK_MAX, ASKED_AT_ONCE_MAX, DESTINATIONS_MAX, LOOK_AGAIN, RELEASE_RETRIES_MAX, RELEASED_CLASS, STOP_GRACE,
+};
 use crate::look::Next;
 use crate::maildir::Maildirs;
 use crate::order::Floor;
@@ -60,6 +62,8 @@ pub(crate) struct Worker {
     /// Items being worked on, and whether a sender waits for them.
     pub(crate) in_flight: RefCell<HashMap<ItemId, (Lane, bool)>>,
     ask: Notify,
+    /// Something was put off, and is due before the lanes are looked at anyway.
+    due_soon: Notify,
     random: Cell<u64>,
     /// Taken while dead letters are dropped; see `dead`.
     pub(crate) dropping: tokio::sync::Mutex<()>,
@@ -98,6 +102,7 @@ impl Worker {
             collect: RefCell::new(options.collect_rate.map(|rate| Rate::new(rate, 0))),
             in_flight: RefCell::default(),
             ask: Notify::new(),
+            due_soon: Notify::new(),
             dropping: tokio::sync::Mutex::default(),
             random: Cell::new(getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15)),
             expire_again_ms: Cell::new(0),
@@ -156,10 +161,18 @@ impl Worker {
                         while tasks.try_join_next().is_some() {}
                         if !next.blocked { continue; }
                     },
+                    () = self.due_soon.notified() => {}
                     () = &mut wake => {}
                 }
                 break;
             }
+        }
+    }
+
+    /// An item was put off until then.
+    pub(crate) fn put_off(&self, due_unix_ms: u64) {
+        if due_unix_ms < now_unix_ms() + millis(LOOK_AGAIN) {
+            self.due_soon.notify_one();
         }
     }
 

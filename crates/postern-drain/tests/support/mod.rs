@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "a helper module of the tests, not an interface")]
 
 pub mod hop;
+pub mod rspamd;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postern_drain::{Drain, DrainHandle, DrainOptions, Route, RouteTable};
+use postern_drain::{Drain, DrainHandle, DrainOptions, FilterTable, Route, RouteTable};
 use postern_proto::address::Address;
 use postern_proto::envelope::{Arrival, DsnRequest, Meta, Notify, Recipient, Refusal, Via};
 use postern_proto::mode::{Mode, Modes};
@@ -177,6 +178,24 @@ impl Site {
         let item = NewItem { id, lane, meta: meta.to_bytes(), due_unix_ms: now_unix_ms(), body };
         self.port.append(item, when);
         self.port.flush();
+    }
+
+    /// As the storm does, with other bytes, in the lane of a class; on return it is durable.
+    pub async fn collect_as(&self, mail: &Mail<'_>, class: u8, body: &str) -> ItemId {
+        let (id, meta) = (self.spool.new_id(), mail.meta());
+        let lane = Lane::new(&*meta.recipients[0].address.domain, class);
+        let body = Body::Inline(body.as_bytes().to_vec());
+        let item = NewItem { id, lane, meta: meta.to_bytes(), due_unix_ms: now_unix_ms(), body };
+        self.port.append(item, When::Commit);
+        self.port.flush();
+        assert!(matches!(self.event(id).await, EventKind::Committed(_)));
+        id
+    }
+
+    /// Another table of filters.
+    pub fn set_filters(&self, table: FilterTable) {
+        self.options.filters.store(Arc::new(table));
+        self.drain.wake();
     }
 
     pub fn commit(&self, id: ItemId) {
