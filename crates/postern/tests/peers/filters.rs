@@ -120,6 +120,24 @@ fn a_milter_frozen_or_killed_is_noticed_in_time() {
 }
 
 #[test]
+fn a_slowed_filter_is_given_up_in_time() {
+    let Some(peers) = Peers::need(&[Which::Rspamd.needs(), Which::Scripted.needs()].concat()) else { return };
+    for which in [Which::Rspamd, Which::Scripted] {
+        let daemon = FilterDaemon::start(&peers, which);
+        let text = message("Subject: hello\r\n", "How are you?");
+        let meta = meta(&["alice@example.com"], text.len());
+        let ask = |timeout| ask_within(&daemon.place(), timeout, &meta, Content::Bytes(text.as_bytes()));
+        daemon.slow(Duration::from_secs(1));
+        assert_eq!(ask(Duration::from_millis(200)), Err(FilterError::TimedOut), "{which:?}");
+        let start = Instant::now();
+        ask(PATIENCE).expect("a finding, with patience");
+        assert!(start.elapsed() >= Duration::from_secs(1), "{which:?}");
+        daemon.slow(Duration::ZERO);
+        ask(PATIENCE).expect("a finding");
+    }
+}
+
+#[test]
 fn rspamd_judges_and_changes() {
     let Some(peers) = Peers::need(Which::Rspamd.needs()) else { return };
     let daemon = FilterDaemon::start(&peers, Which::Rspamd);

@@ -1,12 +1,13 @@
 //! Real filters for tests: rspamd, SpamAssassin's spamd, OpenDKIM, and a libmilter daemon that does what
 //! each mail asks of it (`scripted_milter.py`, on pymilter).
 //!
-//! Each can be frozen, thawed, killed and started again on its port, so that a flood can be played while it is away.
+//! Each can be frozen, thawed, slowed, killed and started again on its port, so that a flood can be played while it is away.
 //! None asks DNS or the world, none needs a database.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -70,15 +71,22 @@ impl FilterDaemon {
         self.signal(Signal::CONT);
     }
 
+    /// From now on it takes this long for each message; no time at all is as before. rspamd and the scripted milter.
+    pub(crate) fn slow(&self, each: Duration) {
+        assert!(matches!(self.which, Which::Rspamd | Which::Scripted), "{:?} cannot be slowed", self.which);
+        self.scratch.file("delay", each.as_secs_f64().to_string());
+    }
+
     /// It is gone at once, and connections are refused.
     pub(crate) fn kill(&mut self) {
+        // None of them has anything to lose.
         self.signal(Signal::KILL);
         self.guard = None;
     }
 
     /// Starts it (again), on the same port.
     pub(crate) fn restart(&mut self) {
-        self.guard = None;
+        self.kill();
         let out = self.scratch.path().join("out");
         let mut command = match self.which {
             Which::Rspamd => self.rspamd(),
@@ -109,7 +117,7 @@ impl FilterDaemon {
     /// A config of its own: Debian's asks DNS, and compiles patterns for ten seconds.
     fn rspamd(&self) -> Command {
         let dir = self.scratch.path().display().to_string();
-        let rules = self.scratch.file("test.lua", RSPAMD_RULES);
+        let rules = self.scratch.file("test.lua", RSPAMD_RULES.replace("{delay}", &format!("{dir}/delay")));
         let tld = self.scratch.file("tld", "com\nnet\norg\nexample\n");
         let config = format!(
             r#"
@@ -214,15 +222,14 @@ worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 2; }}
             .arg("-u")
             .arg(script)
             .arg(format!("inet:{}@127.0.0.1", self.port))
-            .arg(self.scratch.path().join("heard"));
+            .arg(self.scratch.path());
         command
     }
 }
 
 impl Drop for FilterDaemon {
     fn drop(&mut self) {
-        // A frozen process does not hear that it is to end.
-        self.thaw();
+        self.kill();
     }
 }
 
@@ -251,6 +258,11 @@ const RSPAMD_RULES: &str = r#"
 rspamd_config:register_symbol({
   name = 'POSTERN_ASKED', score = 7.0, type = 'normal', group = 'test',
   callback = function(task)
+    local delay = io.open('{delay}')
+    if delay then
+      os.execute('sleep ' .. delay:read('*l'))
+      delay:close()
+    end
     local subject = task:get_header('Subject') or ''
     local ip = task:get_from_ip()
     if subject:find('soft') then task:set_pre_result('soft reject', 'come back later') end

@@ -1,13 +1,19 @@
 """A libmilter daemon that does what each mail asks of it, for tests.
 
 The header field X-Do holds orders, parted by semicolons and done in order at the end of the message. A recipient whose
-local part starts with "refused" or "later" is refused by itself. What it was told goes into a file, line by line.
+local part starts with "refused" or "later" is refused by itself. Arguments: the socket, and a folder. What it was told goes into the folder's file "heard", line by line; when there is a
+file "delay", each message takes that many seconds.
 """
 
+import pathlib
 import sys
 import time
 
 import Milter
+
+
+HEARD = pathlib.Path(sys.argv[2], "heard")
+DELAY = pathlib.Path(sys.argv[2], "delay")
 
 
 class Scripted(Milter.Base):
@@ -103,7 +109,9 @@ class Scripted(Milter.Base):
         return self.finish(Milter.CONTINUE)
 
     def finish(self, verdict):
-        with open(sys.argv[2], "a", encoding="utf-8") as heard:
+        if DELAY.exists():
+            time.sleep(float(DELAY.read_text()))
+        with HEARD.open("a", encoding="utf-8") as heard:
             heard.write("".join(line + "\n" for line in [*self.lines, "done"]))
         self.lines = []
         return verdict
