@@ -47,7 +47,7 @@ use filters::Filters;
 use listeners::Listeners;
 use modes::{ModesHandle, ModesTask};
 pub(crate) use privileges::pin;
-use reload::Reloader;
+use reload::{Judging, Reloader};
 use status::StatusSource;
 use steering::SteeringTask;
 use trust::{TrustHandle, TrustTask};
@@ -96,8 +96,15 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let filters = Filters::new(&config, &bypass);
     let options =
         DrainOptions { filters: filters.published(), evidence: Some(trust.evidence()), ..drain_options(&config) };
-    let mut reloader =
-        Reloader::new(flags, config, modes.clone(), certificate.clone(), filters.clone(), bypass.clone());
+    let gauges = Gauges::default();
+    gauges.observe.store(config.settings.trust.observe, Ordering::Relaxed);
+    let judging = Judging {
+        filters: filters.clone(),
+        bypass: bypass.clone(),
+        trust: trust.clone(),
+        observe: gauges.observe.clone(),
+    };
+    let mut reloader = Reloader::new(flags, config, modes.clone(), certificate.clone(), judging);
     let drain = Drain::start(spool.clone(), reloader.routes(), modes.published(), options)
         .map_err(|error| Failure::io(Code::Os, "drain", &error))?;
     reloader.attach(drain.clone());
@@ -106,8 +113,6 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     tokio::task::spawn_local(trust_task.run());
     let (smtp, relay) = (listeners::addresses(&listeners.smtp), listeners::addresses(&listeners.relay));
     let (steering_task, steering) = SteeringTask::new(&mut listeners.smtp, trust.book());
-    let gauges = Gauges::default();
-    gauges.observe.store(reloader.config().settings.trust.observe, Ordering::Relaxed);
     let identity = admission::identity(reloader.config(), &trust)?;
     let admission = admission::admission(reloader.config(), &trust, &bypass, &gauges, identity.clone())?;
     let doors = doors::start(doors::Wiring {
@@ -126,6 +131,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         spool: spool.clone(),
         drain: drain.clone(),
         routes: reloader.routes(),
+        filters: filters.published(),
         modes: modes.clone(),
     }));
     announce(&smtp, &relay);

@@ -233,7 +233,8 @@ fn fixed(commands: &Commands, configured: &Configured, domain: &str) -> Option<M
 fn effective(commands: &Commands, configured: &Configured, forecast: &Forecast) -> Modes {
     let of = |domain: &str| fixed(commands, configured, domain).unwrap_or_else(|| mode_for(forecast.of(domain).0));
     // A command for all leaves only those that have one of their own.
-    let others = commands.all.is_none().then(|| configured.domains.keys().chain(forecast.domains.keys()));
+    let stormy = forecast.domains.keys().filter(|domain| fixed(commands, configured, domain).is_none());
+    let others = commands.all.is_none().then(|| configured.domains.keys().chain(stormy));
     let named = commands.domains.keys().chain(others.into_iter().flatten());
     let domains = named.map(|domain| (domain.clone(), of(domain))).collect();
     let default = commands.all.or(configured.all).unwrap_or_else(|| mode_for(forecast.all.0));

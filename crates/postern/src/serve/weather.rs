@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postern_drain::{DrainHandle, RouteTable};
+use postern_drain::{DrainHandle, FilterTable, RouteTable};
 use postern_proto::mode::Modes;
 use postern_spool::Spool;
 use postern_trust::pressure::{Gauge, Marks, Pressure, Readings};
@@ -31,7 +31,7 @@ use super::admission::Gauges;
 use super::doors::Counters;
 use super::modes::{Forecast, ModesHandle};
 use crate::config::{Config, settings};
-use backlog::Backlog;
+use backlog::{Away, Backlog};
 use readings::{Lag, Limits};
 
 /// What others read.
@@ -65,6 +65,8 @@ pub(super) struct Watched {
     pub(super) drain: DrainHandle,
     /// Where it goes.
     pub(super) routes: Shared<RouteTable>,
+    /// What judges it.
+    pub(super) filters: Shared<FilterTable>,
     /// Told when the forecast changes; and what is held is nobody's backlog.
     pub(super) modes: ModesHandle,
 }
@@ -161,10 +163,11 @@ impl WeatherTask {
         self.readings.commit_ms = waited_ms;
         let modes: Arc<Modes> = watched.modes.published().load_full();
         let stats = watched.drain.stats();
-        let backlog = Backlog::of(&lanes, &modes, &watched.routes.load());
+        let (routes, filters) = (watched.routes.load(), watched.filters.load());
+        let backlog = Backlog::of(&lanes, &modes, &routes);
         let now_ms = self.now_ms();
-        let unix_ms = super::now_unix_ms();
-        let domains = backlog.skies(self.collecting(), &watched.drain, &stats, &self.promise, unix_ms);
+        let away = Away::new(&stats, &filters, super::now_unix_ms());
+        let domains = backlog.skies(self.collecting(), &routes, &away, &self.promise);
         self.promise.update(now_ms, &backlog.seen(&domains, &stats));
         let used = self.readings.spool_used_per_mille();
         let room = if backlog.all_kept { [u64::MAX; postern_trust::CLASSES] } else { self.promise.room() };

@@ -7,3 +7,4 @@ mod config;
 mod harness;
 mod lifecycle;
 mod trust;
+mod weather;

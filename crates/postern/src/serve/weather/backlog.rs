@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use postern_drain::{Away, DrainHandle, DrainStats, Route, RouteTable};
+use postern_drain::{DrainStats, FilterTable, Route, RouteTable};
 use postern_proto::mode::{Mode, Modes};
 use postern_spool::LaneStats;
 use postern_trust::promise::{DrainSeen, Promise};
@@ -58,38 +58,27 @@ impl Backlog {
         backlog
     }
 
-    /// What the weather looks at: domains with mail, and those that collect already.
+    /// What the weather looks at: domains with mail, those that collect already, and while something
+    /// is away all that might go there: mail that was refused in the session lies nowhere.
     pub(super) fn skies<'a>(
         &'a self,
         collecting: impl Iterator<Item = &'a str>,
-        drain: &DrainHandle,
-        stats: &DrainStats,
+        routes: &'a RouteTable,
+        away: &Away<'_>,
         promise: &Promise,
-        unix_ms: u64,
     ) -> Vec<DomainSky> {
-        let anything_away = stats.destinations.iter().any(|one| one.away_since_unix_ms.is_some())
-            || stats.filters.iter().any(|one| one.away_since_unix_ms.is_some());
-        let verdict_s = stats.filters.iter().map(|filter| filter.latency_ms / 1000).max().unwrap_or(0);
-        let named: BTreeSet<&str> = self.domains.keys().map(String::as_str).chain(collecting).collect();
-        let mut health_left = HEALTH_MAX;
+        let mut named: BTreeSet<&str> = self.domains.keys().map(String::as_str).chain(collecting).collect();
+        if away.is_anything() {
+            named.extend(routes.local.iter().chain(routes.domains.keys()).map(String::as_str));
+        }
         let sky = |domain: &str| {
             let of = self.domains.get(domain).copied().unwrap_or_default();
-            let health = (anything_away && health_left > 0).then(|| {
-                health_left -= 1;
-                drain.health(domain)
-            });
-            let (hop, filter) = health.map_or((None, None), |health| (health.hop, health.filter));
-            let filter_wait_s = if stats.filters.is_empty() {
-                0
-            } else {
-                // A verdict takes this long, and those that stand before it take theirs.
-                verdict_s + promise.seconds_for(of.awaited).unwrap_or(0)
-            };
             DomainSky {
                 domain: domain.to_owned(),
-                hop_down_s: away_s(hop.as_ref(), unix_ms),
-                filter_down_s: away_s(filter.as_ref(), unix_ms),
-                filter_wait_s,
+                hop_down_s: away.hop_s(route_of(routes, domain)),
+                filter_down_s: away.filter_s(domain),
+                // A verdict takes this long, and those that stand before it take theirs.
+                filter_wait_s: away.verdict_s(domain) + promise.seconds_for(of.awaited).unwrap_or(0),
                 backlog: of.ready,
             }
         };
@@ -98,7 +87,8 @@ impl Backlog {
 
     /// What the promise looks at.
     pub(super) fn seen(&self, skies: &[DomainSky], stats: &DrainStats) -> DrainSeen {
-        let waiting = || skies.iter().filter(|sky| sky.backlog > 0);
+        // Those that wait for a retry too: while a next hop is away all of its mail does.
+        let waiting = || skies.iter().filter(|sky| self.domains.contains_key(&sky.domain));
         let well = |sky: &DomainSky| sky.hop_down_s == 0 && sky.filter_down_s == 0;
         let left = stats.classes.map(|class| class.left);
         DrainSeen {
@@ -117,9 +107,46 @@ impl Backlog {
     }
 }
 
-/// At least 1 for whatever is away: 0 means well.
-fn away_s(away: Option<&Away>, unix_ms: u64) -> u64 {
-    away.map_or(0, |away| (unix_ms.saturating_sub(away.since_unix_ms) / 1000).max(1))
+/// Next hops and filters that cannot be reached, and how slow filters are.
+pub(super) struct Away<'a> {
+    stats: &'a DrainStats,
+    filters: &'a FilterTable,
+    unix_ms: u64,
+}
+
+impl<'a> Away<'a> {
+    pub(super) fn new(stats: &'a DrainStats, filters: &'a FilterTable, unix_ms: u64) -> Self {
+        Self { stats, filters, unix_ms }
+    }
+
+    fn is_anything(&self) -> bool {
+        self.stats.destinations.iter().any(|one| one.away_since_unix_ms.is_some())
+            || self.stats.filters.iter().any(|one| one.away_since_unix_ms.is_some())
+    }
+
+    fn hop_s(&self, route: &Route) -> u64 {
+        let mut away = self.stats.destinations.iter().filter(|one| one.away_since_unix_ms.is_some()).peekable();
+        if away.peek().is_none() {
+            return 0;
+        }
+        let name = route.to_string();
+        self.seconds(away.find(|one| one.name == name).and_then(|one| one.away_since_unix_ms))
+    }
+
+    fn filter_s(&self, domain: &str) -> u64 {
+        let first = self.stats.filters.iter().filter_map(|filter| filter.away_since_unix_ms).min();
+        if first.is_some() && self.filters.judges(domain) { self.seconds(first) } else { 0 }
+    }
+
+    fn verdict_s(&self, domain: &str) -> u64 {
+        let slowest = self.stats.filters.iter().map(|filter| filter.latency_ms / 1000).max().unwrap_or(0);
+        if slowest > 0 && self.filters.judges(domain) { slowest } else { 0 }
+    }
+
+    /// At least 1 for whatever is away: 0 means well.
+    fn seconds(&self, since_unix_ms: Option<u64>) -> u64 {
+        since_unix_ms.map_or(0, |since| (self.unix_ms.saturating_sub(since) / 1000).max(1))
+    }
 }
 
 /// The route that most mail for a domain takes, as the drain sees it.
@@ -131,9 +158,6 @@ fn route_of<'a>(routes: &'a RouteTable, domain: &str) -> &'a Route {
         (None, _) => &routes.default,
     }
 }
-
-/// Domains whose health is asked for in one look; each costs some microseconds.
-const HEALTH_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-use postern_drain::{ClassStats, QUARANTINE_CLASS};
+use postern_drain::{ClassStats, DestinationState, DestinationStats, QUARANTINE_CLASS};
 use postern_spool::Lane;
 
 use super::*;
@@ -59,19 +59,51 @@ fn the_promise_sees_what_came_as_what_left_and_what_lies_here() {
         let seen = backlog.seen(skies, &stats);
         assert_eq!((seen.left, seen.arrived[3], seen.backlog[3], seen.healthy), (90, 100, 10, healthy), "{skies:?}");
     };
-    let sky = |hop_down_s, backlog| DomainSky { hop_down_s, backlog, ..DomainSky::default() };
-    check(&[sky(0, 6)], true);
-    check(&[sky(40, 6)], false);
-    check(&[sky(40, 6), sky(0, 1)], true);
+    let sky = |domain: &str, hop_down_s| DomainSky { domain: domain.to_owned(), hop_down_s, ..DomainSky::default() };
+    check(&[sky("a.example", 0)], true);
+    check(&[sky("a.example", 40)], false);
+    check(&[sky("a.example", 40), sky("no-mail.example", 0)], false);
     // What is away and has no mail stands in nobody's way.
-    check(&[sky(40, 0)], true);
+    check(&[sky("a.example", 0), sky("no-mail.example", 40)], true);
+}
+
+fn destination(name: &str, away_since_unix_ms: Option<u64>) -> DestinationStats {
+    DestinationStats {
+        name: name.to_owned(),
+        state: DestinationState::Up,
+        away_since_unix_ms,
+        running: 0,
+        delivered: 0,
+        deferred: 0,
+        refused: 0,
+        last_error: None,
+    }
+}
+
+fn skies(routes: &RouteTable, stats: &DrainStats, unix_ms: u64) -> Vec<(String, u64)> {
+    let filters = FilterTable::default();
+    let away = Away::new(stats, &filters, unix_ms);
+    let backlog = Backlog::of(&[lane("mail.example", 3, 2, 0)], &Modes::default(), routes);
+    let skies = backlog.skies(std::iter::once("storm.example"), routes, &away, &Promise::new(1000));
+    skies.into_iter().map(|sky| (sky.domain, sky.hop_down_s)).collect()
 }
 
 #[test]
-fn whatever_is_away_is_so_for_a_second_at_least() {
-    let away = Away { name: "lmtp:127.0.0.1:24".to_owned(), since_unix_ms: 10_000 };
-    assert_eq!(away_s(None, 50_000), 0);
-    assert_eq!(away_s(Some(&away), 50_000), 40);
-    assert_eq!(away_s(Some(&away), 10_010), 1);
-    assert_eq!(away_s(Some(&away), 5_000), 1, "the clock went back");
+fn while_a_hop_is_away_every_domain_that_goes_there_is_looked_at_and_no_other_is_blamed() {
+    let mut routes = somewhere();
+    routes.local.extend(["quiet.example".to_owned(), "mail.example".to_owned()]);
+    routes.domains.insert("other.example".to_owned(), Route::Maildir("other".into()));
+    let named = |expected: &[(&str, u64)]| -> Vec<(String, u64)> {
+        expected.iter().map(|(domain, down_s)| ((*domain).to_owned(), *down_s)).collect()
+    };
+    let up = DrainStats { destinations: vec![destination("maildir:mail", None)], ..DrainStats::default() };
+    assert_eq!(skies(&routes, &up, 50_000), named(&[("mail.example", 0), ("storm.example", 0)]));
+    let down = DrainStats { destinations: vec![destination("maildir:mail", Some(10_000))], ..DrainStats::default() };
+    let all = |down_s| {
+        named(&[("mail.example", down_s), ("other.example", 0), ("quiet.example", down_s), ("storm.example", down_s)])
+    };
+    assert_eq!(skies(&routes, &down, 50_000), all(40));
+    // Whatever is away is so for a second at least, whichever way the clock goes.
+    assert_eq!(skies(&routes, &down, 10_010), all(1));
+    assert_eq!(skies(&routes, &down, 5_000), all(1));
 }

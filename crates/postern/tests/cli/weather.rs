@@ -1,0 +1,104 @@
+//! Modes by themselves: a domain whose next hop is away collects, says why, stays so over
+//! `kill -9`, and comes back when its mail has left.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Instant;
+
+use super::harness::{BODY, PATIENCE, Server};
+
+/// An address where nobody listens, until somebody does.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// A next hop that takes everything.
+fn serve_lmtp(at: SocketAddr) {
+    let listener = TcpListener::bind(at).expect("still free");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || take_all(stream));
+        }
+    });
+}
+
+fn take_all(stream: TcpStream) -> Option<()> {
+    let mut out = stream.try_clone().ok()?;
+    let mut in_data = false;
+    out.write_all(b"220 hop LMTP\r\n").ok()?;
+    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+        let reply: &[u8] = match line.get(..4).unwrap_or(&line).to_uppercase().as_str() {
+            _ if in_data && line != "." => continue,
+            "DATA" => b"354 go\r\n",
+            "QUIT" => b"221 bye\r\n",
+            _ => b"250 2.0.0 ok\r\n",
+        };
+        in_data = line.eq_ignore_ascii_case("DATA");
+        out.write_all(reply).ok()?;
+    }
+    None
+}
+
+fn config(dir: &Path, hop: SocketAddr) -> String {
+    let text = format!(
+        "deliver = \"lmtp:{hop}\"\n[drain]\nretry_first = \"1s\"\nretry_max = \"1s\"\n\
+         [auto]\nhop_down = \"1s\"\nstorm_min = \"2s\"\ncalm_after = \"1s\"\n"
+    );
+    let path = dir.join("postern.toml");
+    std::fs::write(&path, text).expect("written");
+    path.to_str().expect("text").to_owned()
+}
+
+/// Asks until the answer has these words; each answer takes the server some milliseconds.
+fn wait_until_said(server: &Server, args: &[&str], words: &str) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let said = server.command(args);
+        if said.out.contains(words) {
+            return said.out;
+        }
+        assert!(Instant::now() < until, "{args:?} never said {words:?}: {}{}", said.out, said.err);
+    }
+}
+
+#[test]
+fn a_domain_whose_next_hop_is_away_collects_by_itself_over_kill_9_and_comes_back_when_it_is_drained() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let hop = free_address();
+    let config = config(dir.path(), hop);
+    let mut server = Server::start(dir.path(), &["-c", &config]);
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("250 2.0.0 Queued"), "{reply}");
+    wait_until_said(&server, &["mode"], "localhost: auto (collect: its next hop has been out of reach for");
+    let status = wait_until_said(&server, &["status"], "nothing leaves just now");
+    assert!(status.contains("localhost: collect: its next hop"), "{status}");
+    server.kill();
+    let server = Server::start(dir.path(), &["-c", &config]);
+    let modes = server.command(&["mode"]).out;
+    assert!(modes.contains("localhost: auto (collect: "), "the storm is not over: {modes}");
+    serve_lmtp(hop);
+    server.wait_until_drained();
+    wait_until_said(&server, &["mode"], "all domains: auto (through)");
+    let until = Instant::now() + PATIENCE;
+    while server.command(&["mode"]).out.contains("collect") {
+        assert!(Instant::now() < until, "it does not come back: {}", server.status());
+    }
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.contains("Delivered"), "the calm: answered at the outcome: {reply}");
+}
+
+#[test]
+fn a_configured_mode_and_a_command_stand_above_the_weather() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let config = config(dir.path(), free_address());
+    let server = Server::start(dir.path(), &["-c", &config, "--mode", "through"]);
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("250"), "{reply}");
+    server.wait_for_log("localhost (auto): collect");
+    let modes = server.command(&["mode"]).out;
+    assert_eq!(modes, "all domains: through\n");
+    server.command(&["mode", "hold", "localhost"]);
+    let modes = server.command(&["mode"]).out;
+    assert_eq!(modes, "all domains: through\nlocalhost: hold\n");
+}
