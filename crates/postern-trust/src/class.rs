@@ -1,5 +1,7 @@
 //! The classes of senders: what a slot, a queue place and a byte of memory are given by. This file owns the names, their order
-//! and their numbers. It decides nothing: the decision is `judge.rs`. Everybody uses it: doors, drain, steering, the spool's lanes.
+//! and their numbers. The decision is [`judge`], a pure function from facts. Everybody uses it: doors, drain, steering, the spool's lanes.
+
+pub(crate) mod judge;
 
 use core::fmt;
 

@@ -7,13 +7,15 @@ mod class;
 mod evidence;
 mod explain;
 pub mod greylist;
+mod limits;
 pub mod pressure;
 pub mod promise;
 pub mod shares;
+mod sketch;
 mod snapshot;
 pub mod weather;
 
-pub use book::{Book, BookOptions, Pins, Writer};
+pub use book::{Book, BookOptions, BookStats, Pins, Writer};
 pub use class::{CLASSES, Class};
 pub use evidence::{Authority, Evidence, EvidenceReceiver, EvidenceSender, channel};
 pub use explain::Explanation;

@@ -1,0 +1,263 @@
+//! Known is earned by correspondence or patience, and is not for sale.
+
+use super::*;
+
+#[test]
+fn a_letter_and_its_authorised_answer_make_known() {
+    let mut world = World::new();
+    world.wrote_to("ann@friend.example");
+    assert_eq!(world.class("192.0.2.1"), Class::New, "a letter alone says nothing of any address");
+    world.authorised("192.0.2.1", "friend.example");
+    assert_eq!(world.class("192.0.2.1"), Class::Known);
+    assert_eq!(world.class("192.0.2.2"), Class::New, "the neighbour is not authorised");
+    assert_eq!(world.message("192.0.2.1", "friend.example"), Class::Known);
+}
+
+#[test]
+fn who_wrote_first_and_was_answered_is_known_at_his_next_mail() {
+    let mut world = World::new();
+    world.good_mail("192.0.2.1", "ann@friend.example");
+    assert_eq!(world.class("192.0.2.1"), Class::New);
+    world.wrote_to("ann@friend.example");
+    world.good_mail("192.0.2.1", "ann@friend.example");
+    assert_eq!(world.class("192.0.2.1"), Class::Known);
+}
+
+#[test]
+fn an_unanswered_letter_makes_nobody_known() {
+    let mut world = World::new();
+    world.wrote_to("ann@friend.example");
+    world.ham("192.0.2.1", "ann@friend.example");
+    assert_eq!(world.class("192.0.2.1"), Class::New, "good mail, but not authorised: anybody can write that name");
+    assert_eq!(world.message("192.0.2.1", "ann@friend.example"), Class::New);
+}
+
+#[test]
+fn a_replayed_newsletter_makes_no_address_known() {
+    let mut world = World::new();
+    world.corresponds("192.0.2.1", "news@letter.example");
+    for bot in 1..=200 {
+        let from = format!("198.51.100.{bot}");
+        for _ in 0..5 {
+            world.ham(&from, "news@letter.example");
+        }
+        assert_eq!(world.class(&from), Class::New, "{from}");
+        assert_eq!(world.message(&from, "news@letter.example"), Class::New, "{from}");
+    }
+    assert_eq!(world.book.stats().good_used, 3, "mailbox, domain and the one authorised address");
+}
+
+#[test]
+fn a_domain_that_authorises_the_whole_world_lends_to_few() {
+    let mut world = World::new();
+    world.corresponds("192.0.2.1", "ann@careless.example");
+    for bot in 0..1_000 {
+        world.authorised(&format!("10.0.{}.{}", bot / 250, bot % 250), "careless.example");
+    }
+    let known =
+        (0..1_000).filter(|bot| world.class(&format!("10.0.{}.{}", bot / 250, bot % 250)) == Class::Known).count();
+    assert_eq!(known, usize::from(crate::limits::LENT_A_DAY) - 1);
+    assert_eq!(world.class("192.0.2.1"), Class::Known);
+}
+
+/// `count` senders, each with an address, a domain and a record of its own, that send clean mail for `days` days.
+fn warm_up(world: &mut World, count: u32, days: u32, each_day: impl Fn(&mut World)) {
+    for day in 0..days {
+        each_day(world);
+        for sybil in 0..count {
+            let (from, domain) = sybil_name(sybil);
+            world.good_mail(&from, &domain);
+        }
+        if day + 1 < days {
+            world.days(1);
+        }
+    }
+}
+
+fn sybil_name(sybil: u32) -> (String, String) {
+    // Every sybil in a /24 of its own: the best that it can buy.
+    (format!("10.{}.{}.9", sybil / 250, sybil % 250), format!("shop{sybil}.example"))
+}
+
+fn known_sybils(world: &World, count: u32) -> usize {
+    (0..count).filter(|sybil| world.class(&sybil_name(*sybil).0) == Class::Known).count()
+}
+
+#[test]
+fn a_thousand_warm_sybils_gain_the_daily_cap_and_displace_nobody() {
+    let mut world = World::new();
+    for friend in 1..=100 {
+        world.corresponds(&format!("192.0.2.{friend}"), &format!("someone@friend{friend}.example"));
+    }
+    let friends = |world: &World| (1..=100).filter(|f| world.class(&format!("192.0.2.{f}")) == Class::Known).count();
+    assert_eq!(friends(&world), 100);
+
+    warm_up(&mut world, 1_000, 21, |_| {});
+    assert_eq!(known_sybils(&world, 1_000), 0, "three weeks are not over");
+    world.days(1);
+    warm_up(&mut world, 1_000, 1, |_| {});
+    let first = known_sybils(&world, 1_000);
+    let cap = BookOptions::default().promotions_a_day as usize;
+    assert!((1..=cap).contains(&first), "{first} became known on the first day");
+    for _ in 0..20 {
+        warm_up(&mut world, 1_000, 1, |_| {});
+    }
+    assert_eq!(known_sybils(&world, 1_000), first, "more mail on the same day buys nothing");
+    world.days(1);
+    warm_up(&mut world, 1_000, 1, |_| {});
+    assert!(known_sybils(&world, 1_000) <= 2 * cap);
+    assert_eq!(friends(&world), 100);
+    assert!(world.book.stats().promotions_waiting > 0);
+}
+
+#[test]
+fn neighbours_gain_two_promotions_a_day_together() {
+    let mut world = World::new();
+    for day in 0..=21 {
+        for host in 1..=40 {
+            world.good_mail(&format!("203.0.113.{host}"), &format!("near{host}.example"));
+        }
+        if day < 21 {
+            world.days(1);
+        }
+    }
+    let known = (1..=40).filter(|host| world.class(&format!("203.0.113.{host}")) == Class::Known).count();
+    assert!((1..=2).contains(&known), "{known}");
+}
+
+#[test]
+fn a_daily_sender_is_known_after_three_weeks_and_not_before() {
+    let mut world = World::new();
+    for day in 0..=21 {
+        assert_eq!(world.class("192.0.2.7"), Class::New, "day {day}");
+        world.good_mail("192.0.2.7", "patient.example");
+        if day < 21 {
+            world.days(1);
+        }
+    }
+    assert_eq!(world.class("192.0.2.7"), Class::Known);
+}
+
+#[test]
+fn volume_on_one_day_is_no_history() {
+    let mut world = World::new();
+    world.good_mail("192.0.2.7", "loud.example");
+    world.days(30);
+    for _ in 0..10_000 {
+        world.good_mail("192.0.2.7", "loud.example");
+    }
+    assert_eq!(world.class("192.0.2.7"), Class::New);
+}
+
+#[test]
+fn spam_in_between_costs_a_history() {
+    let mut world = World::new();
+    for day in 0..40 {
+        world.good_mail("192.0.2.7", "mixed.example");
+        if day % 2 == 0 {
+            world.spam("192.0.2.7", "mixed.example", 1);
+        }
+        world.days(1);
+    }
+    assert_ne!(world.class("192.0.2.7"), Class::Known);
+}
+
+#[test]
+fn strangers_cannot_wash_out_the_known() {
+    let options = BookOptions { good_entries: 1 << 10, ..small() };
+    let mut world = World::with(options);
+    for friend in 1..=100 {
+        world.corresponds(&format!("192.0.2.{friend}"), &format!("someone@friend{friend}.example"));
+    }
+    let friends = |world: &World| (1..=100).filter(|f| world.class(&format!("192.0.2.{f}")) == Class::Known).count();
+    assert!(friends(&world) >= 95, "the table is nearly a third full of friends");
+    let before = friends(&world);
+    for day in 0..5 {
+        for stranger in 0..20_000_u32 {
+            let from = format!("10.{}.{}.{}", stranger >> 16, stranger >> 8 & 255, stranger & 255);
+            world.good_mail(&from, &format!("clean{day}-{stranger}.example"));
+        }
+        world.days(1);
+    }
+    assert_eq!(friends(&world), before);
+    assert!(world.book.stats().crowded_out > 10_000);
+}
+
+#[test]
+fn a_million_unanswered_letters_of_ours_displace_no_correspondent() {
+    let mut world = World::with(BookOptions { good_entries: 1 << 10, ..small() });
+    for friend in 1..=50 {
+        world.corresponds(&format!("192.0.2.{friend}"), &format!("someone@friend{friend}.example"));
+    }
+    let friends = |world: &World| (1..=50).filter(|f| world.class(&format!("192.0.2.{f}")) == Class::Known).count();
+    let before = friends(&world);
+    assert!(before >= 48);
+    world.days(20);
+    for subscriber in 0..50_000 {
+        world.wrote_to(&format!("reader@list{subscriber}.example"));
+    }
+    assert_eq!(friends(&world), before);
+}
+
+#[test]
+fn pins_come_first_and_pinned_domains_only_where_authorised() {
+    let mut world = World::new();
+    world.pins(Pins {
+        networks: vec!["192.0.2.0/28".parse().expect("net"), "2001:db8:1::/48".parse().expect("net")],
+        domains: vec!["Bank.example".into()],
+        ..Pins::default()
+    });
+    for _ in 0..10 {
+        world.tell(Evidence::Abuse { ip: ip("192.0.2.3") });
+    }
+    assert_eq!(world.class("192.0.2.3"), Class::Pinned);
+    assert_eq!(world.class("::ffff:192.0.2.3"), Class::Pinned, "the same address, mapped");
+    assert_eq!(world.class("192.0.2.16"), Class::New);
+    assert_eq!(world.class("2001:db8:1:ffff::1"), Class::Pinned);
+    assert_eq!(world.message("203.0.113.1", "bank.example"), Class::New);
+    world.authorised("203.0.113.1", "mail.bank.example");
+    assert_eq!(world.message("203.0.113.1", "clerk@mail.bank.example."), Class::Pinned);
+    assert_eq!(world.message("203.0.113.1", "notbank.example"), Class::New);
+    world.pins(Pins::default());
+    assert_eq!(world.class("192.0.2.3"), Class::Suspect, "what it did was written down all the same");
+}
+
+#[test]
+fn an_ipv6_host_is_known_by_its_64() {
+    let mut world = World::new();
+    world.corresponds("2001:db8:1:2::25", "ann@friend.example");
+    assert_eq!(world.class("2001:db8:1:2:ffff::1"), Class::Known);
+    assert_eq!(world.class("2001:db8:1:3::25"), Class::New);
+}
+
+#[test]
+fn steering_gets_pins_then_hot_friends_then_providers() {
+    let mut world = World::new();
+    world.pins(Pins { networks: vec!["203.0.113.0/25".parse().expect("net")], ..Pins::default() });
+    world.corresponds("192.0.2.1", "ann@friend.example");
+    world.corresponds("2001:db8::1", "ann@second.example");
+    for _ in 0..5 {
+        world.tell(Evidence::Connected { ip: ip("2001:db8::1") });
+        world.tell(Evidence::Connected { ip: ip("198.51.100.1") });
+    }
+    world.networks("gmail.com", &["209.85.128.0/17", "2a00:1450:4000::/36"]);
+    let text =
+        |max| -> Vec<String> { world.book.known_networks(max, world.now_s).iter().map(ToString::to_string).collect() };
+    assert_eq!(
+        text(100),
+        ["203.0.113.0/25", "2001:db8::/64", "192.0.2.1/32", "209.85.128.0/17", "2a00:1450:4000::/36"]
+    );
+    assert_eq!(text(2), ["203.0.113.0/25", "2001:db8::/64"]);
+    assert!(text(0).is_empty());
+}
+
+#[test]
+fn a_hot_address_that_lost_its_credit_is_not_steered() {
+    let mut world = World::new();
+    world.corresponds("192.0.2.1", "ann@friend.example");
+    assert_eq!(world.book.known_networks(9, world.now_s).len(), 1);
+    for _ in 0..2 {
+        world.tell(Evidence::Abuse { ip: ip("192.0.2.1") });
+    }
+    assert!(world.book.known_networks(9, world.now_s).is_empty());
+}
