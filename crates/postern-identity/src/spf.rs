@@ -417,3 +417,6 @@ fn marked(name: Macro) -> Macro {
 
 /// Marks the name of an `exists`. A domain that writes it itself asks for the A records of a shorter name.
 const EXISTS: &str = "._exists-postern";
+
+#[cfg(test)]
+mod tests;
