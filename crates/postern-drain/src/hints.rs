@@ -58,7 +58,7 @@ fn authorised_sender(meta: &Meta) -> Option<Box<str>> {
     passed.then(|| sender.to_string().into())
 }
 
-/// RFC 3463: x.1.1 and its like say that there is no such mailbox; so does a bare 550 to nobody else.
+/// RFC 3463: x.1.1 and its like say that there is no such mailbox. A 550 alone may be about anything.
 fn is_unknown(reply: &Reply) -> bool {
     matches!(reply.enhanced, Some(Enhanced(5, 1, 0 | 1 | 10)))
 }

@@ -35,6 +35,8 @@ mod ruling;
 mod schedule;
 mod settle;
 mod stats;
+#[cfg(test)]
+mod testing;
 mod worker;
 
 pub use carries::Carries;
