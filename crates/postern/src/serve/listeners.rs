@@ -16,6 +16,7 @@ use postern_net::steering::Steering;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
 use crate::config::Config;
+use crate::config::values::SteeringSetting;
 use crate::exit::{Code, Failure};
 
 /// Open listeners.
@@ -45,7 +46,7 @@ pub(crate) struct Group {
 pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure> {
     let mut listeners = inherited(threads)?;
     if listeners.smtp.is_empty() {
-        let steer = true;
+        let steer = config.settings.auto.steering == SteeringSetting::Auto;
         let groups = config.settings.smtp.listen.0.iter().map(|addr| Group::open(*addr, threads, steer));
         listeners.smtp = groups.collect::<Result<_, _>>()?;
     }
