@@ -18,6 +18,7 @@ mod door;
 pub mod limits;
 pub mod policy;
 mod ranks;
+mod recent;
 mod runtime;
 mod shell;
 mod stats;

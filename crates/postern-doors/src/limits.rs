@@ -67,6 +67,12 @@ pub const STRANGERS_BUFFER_BYTES: usize = 32 * 1024;
 /// Answers about strangers that wait to be picked up by a thread; each belongs to an open question.
 pub const FINDINGS_MAX: usize = 4_096;
 
+/// Answers about strangers kept by a thread, about 200 octets each; and for how long. A minute covers a
+/// burst of messages, and is less than any record's life in DNS.
+pub const FINDINGS_KEPT: usize = 1_024;
+/// See [`FINDINGS_KEPT`].
+pub const FINDINGS_FRESH: Duration = Duration::from_secs(60);
+
 /// Pause after an accept that failed for want of memory or buffers; the queue is the kernel's.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

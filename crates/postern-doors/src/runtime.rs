@@ -33,6 +33,7 @@ use crate::crowd::Crowd;
 use crate::deadlines::{Letter, Slot, Slots};
 use crate::limits;
 use crate::policy::{Lookup, Policy};
+use crate::recent::{Memory, Recent};
 use crate::stats::{DoorStats, count};
 use crate::turns::Turns;
 
@@ -71,6 +72,7 @@ pub(crate) struct Core {
     /// Strangers' handshakes under way.
     pub(crate) handshakes: Cell<u32>,
     findings: Arc<Mailbox>,
+    recent: Recent,
     events: RefCell<Vec<Event>>,
     /// Connections with a message on its way in.
     arriving: Cell<u32>,
@@ -80,7 +82,15 @@ pub(crate) struct Core {
 /// Where the identity thread leaves what it found out.
 #[derive(Default)]
 struct Mailbox {
-    letters: Mutex<Vec<(usize, u64, Findings)>>,
+    letters: Mutex<Vec<Found>>,
+}
+
+/// An answer about a stranger, on its way to a connection.
+struct Found {
+    index: usize,
+    serial: u64,
+    key: u64,
+    findings: Findings,
 }
 
 /// What a thread's core is made with besides what all threads share.
@@ -109,6 +119,7 @@ impl Core {
             turns: Turns::new(woken),
             handshakes: Cell::new(0),
             findings: Arc::default(),
+            recent: Recent::new(),
             news,
             slots: Slots::default(),
             input: RefCell::new(vec![0; limits::READ_BYTES].into_boxed_slice()),
@@ -155,7 +166,8 @@ impl Core {
 
     /// Hands the spool's events, and what was found out about strangers, to the connections.
     pub(crate) fn dispatch(&self) {
-        for (index, serial, findings) in self.findings.take() {
+        for Found { index, serial, key, findings } in self.findings.take() {
+            self.recent.learn(key, &findings, self.now());
             if let Some(slot) = self.slots.get(index).filter(|slot| slot.serial == serial) {
                 slot.findings.replace(Some(Box::new(findings)));
             }
@@ -210,6 +222,12 @@ impl Core {
         if class <= Class::Known {
             return;
         }
+        let key = self.recent.key(client);
+        match self.recent.recall(key, self.now()) {
+            Memory::Known(findings) => return drop(slot.findings.replace(Some(Box::new(findings)))),
+            Memory::Asked => return,
+            Memory::Nothing => {}
+        }
         let question = Question {
             ip: client.ip,
             helo: client.helo.map(Into::into),
@@ -219,12 +237,14 @@ impl Core {
         };
         let (mailbox, news, serial) = (Arc::clone(&self.findings), Arc::clone(&self.news), slot.serial);
         let answer = Box::new(move |findings| {
-            if mailbox.put(index, serial, findings) {
+            if mailbox.put(Found { index, serial, key, findings }) {
                 news.notify_one();
             }
         });
         // Not affordable now: nothing is known then, and nothing is what is written down.
-        let _asked = desk.ask(question, answer);
+        if !desk.ask(question, answer) {
+            self.recent.forget(key);
+        }
     }
 
     fn port(&self) -> MutexGuard<'_, Port> {
@@ -234,16 +254,16 @@ impl Core {
 
 impl Mailbox {
     /// False: there are too many already.
-    fn put(&self, index: usize, serial: u64, findings: Findings) -> bool {
+    fn put(&self, found: Found) -> bool {
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
         let room = letters.len() < limits::FINDINGS_MAX;
         if room {
-            letters.push((index, serial, findings));
+            letters.push(found);
         }
         room
     }
 
-    fn take(&self) -> Vec<(usize, u64, Findings)> {
+    fn take(&self) -> Vec<Found> {
         std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -212,7 +212,7 @@ fn memory_beyond_a_class_share_is_not_read_into() {
         hoarder.write_what_fits("x".repeat(70).as_str(), 1_000);
     }
     // Two ticks: whoever waits for room has looked again.
-    door.runtime().block_on(tokio::time::sleep(Duration::from_millis(600)));
+    door.runtime().block_on(async { tokio::time::sleep(Duration::from_millis(600)).await });
     let held = door.crowd().held_bytes.iter().sum::<u64>();
     assert!(held <= HELD_MAX && held > HELD_MAX / 2, "{held} octets are held");
     let mut friend = door.connect_from(FRIEND);
