@@ -9,6 +9,7 @@ mod idle;
 mod load;
 mod machine;
 mod server;
+mod steering;
 mod variants;
 
 use std::time::Duration;
@@ -81,9 +82,9 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
     crate::serve::pin(1 % cores)?;
     let wanted = |name: &str| args.only.as_deref().is_none_or(|word| name.contains(word));
     let variants: Vec<&Variant> = VARIANTS.iter().filter(|variant| wanted(variant.name)).collect();
-    if variants.is_empty() && !idle::KINDS.iter().any(|(name, ..)| wanted(name)) {
-        let names: Vec<&str> =
-            VARIANTS.iter().map(|variant| variant.name).chain(idle::KINDS.map(|kind| kind.0)).collect();
+    let others = idle::KINDS.map(|kind| kind.0).into_iter().chain([steering::NAME]);
+    if variants.is_empty() && !others.clone().any(wanted) {
+        let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).chain(others).collect();
         return Err(Failure::new(Code::Usage, "no measurement has that name").cure(names.join("; ")));
     }
     let mut samples: Vec<Vec<Sample>> = variants.iter().map(|_| Vec::new()).collect();
@@ -102,20 +103,24 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
             idle.push(idle::measure(name, count, starttls)?);
         }
     }
+    let steering = if wanted(steering::NAME) { steering::measure(rounds, args.quick)? } else { Vec::new() };
     if args.json {
-        println!(
-            "{}",
-            json!({ "machine": machine, "rounds": rounds, "messages": messages, "collect": rows, "idle": idle })
-        );
+        let figures = json!({
+            "machine": machine, "rounds": rounds, "messages": messages, "collect": rows, "idle": idle,
+            "steering": steering,
+        });
+        println!("{figures}");
     } else {
         print_table(&machine, rounds, messages, &rows, &idle);
+        steering::print(&steering);
     }
     Ok(())
 }
 
 fn measure(variant: &Variant, messages: u32) -> Result<Sample, Failure> {
     let messages = (messages / variant.divide_messages).max(CLIENTS);
-    let server = Server::start(&Setup { recipients: variant.recipients, flush_delay_ms: variant.flush_delay_ms })?;
+    let (recipients, flush_delay_ms) = (variant.recipients, variant.flush_delay_ms);
+    let server = Server::start(&Setup { recipients, flush_delay_ms, ..Setup::default() })?;
     let load = Load {
         addr: server.addr(),
         clients: CLIENTS,

@@ -19,6 +19,8 @@ pub(super) struct Setup {
     pub(super) recipients: u32,
     /// Added to each flush.
     pub(super) flush_delay_ms: u64,
+    /// More lines of configuration.
+    pub(super) settings: &'static str,
 }
 
 /// A running one; killed and its directory removed when dropped.
@@ -83,6 +85,13 @@ impl Server {
         let number = |key: &str| status["spool"][key].as_u64().unwrap_or(0);
         Ok((number("messages_committed"), number("commits")))
     }
+
+    /// Connections so far.
+    pub(super) fn accepted(&self) -> Result<u64, Failure> {
+        let status = Client::connect(&self.dir.join("data"))?.ask(Ask::Status)?;
+        let doors = status["doors"].as_object().into_iter().flatten();
+        Ok(doors.filter_map(|(_, door)| door["accepted"].as_u64()).sum())
+    }
 }
 
 impl Drop for Server {
@@ -100,6 +109,7 @@ fn configuration(setup: &Setup) -> String {
         let names: Vec<String> = (1..setup.recipients).map(|n| format!("\"user{n}\"")).collect();
         text.push_str(&format!("[recipients]\n\"localhost\" = {{ list = [\"ann\", {}] }}\n", names.join(", ")));
     }
+    text.push_str(setup.settings);
     text
 }
 
