@@ -35,6 +35,8 @@ fn what_cannot_be_the_clients_own_name_is_found() {
     check("192.0.2.7", Some(HeloFault::BareAddress));
     check("2001:db8::7", Some(HeloFault::BareAddress));
     check("[192.0.2.8]", Some(HeloFault::OtherAddress));
+    check("[127.0.0.1]", Some(HeloFault::OtherAddress));
+    check("[IPv6:::1]", Some(HeloFault::OtherAddress));
     check("[IPv6:2001:db8::8]", Some(HeloFault::OtherAddress));
     check("[IPv6:192.0.2.7]", Some(HeloFault::BadLiteral));
     check("[ü192.0.2.7]", Some(HeloFault::BadLiteral));

@@ -41,6 +41,7 @@ fn every_mechanism_of_rfc_7208_is_looked_up_as_the_record_says() {
          silent.example TXT nothing about mail
          helo.example TXT v=spf1 ip4:192.0.2.3 -all
          long.example TXT v=spf1 ip4:203.0.113.1 ip4:203.0.113.2 ip4:203.0.113.3 ip4:203.0.113.4 ip4:203.0.113.5 ip4:203.0.113.6 ip4:203.0.113.7 ip4:203.0.113.8 ip4:203.0.113.9 ip4:203.0.113.10 ip4:203.0.113.11 ip4:192.0.2.77 -all
+         leans.example TXT v=spf1 a:broken.example mx:broken.example -all
          xn--bcher-kva.example TXT v=spf1 ip4:192.0.2.1 -all",
         &[("broken.example", Manner::Broken), ("liar.example", Manner::Lying), ("long.example", Manner::Brief)],
     );
@@ -70,6 +71,8 @@ fn every_mechanism_of_rfc_7208_is_looked_up_as_the_record_says() {
     check(&desk, "192.0.2.1", "bob@silent.example", None);
     check(&desk, "192.0.2.1", "bob@nowhere.example", None);
     check(&desk, "192.0.2.1", "bob@broken.example", TempError);
+    // A failure on the way is no "no": the next word would have been -all.
+    check(&desk, "192.0.2.1", "bob@leans.example", TempError);
     check(&desk, "192.0.2.3", "", Pass);
     check(&desk, "192.0.2.4", "", Fail);
     check(&desk, "192.0.2.1", "bob@bücher.example", Pass);
