@@ -124,6 +124,11 @@ impl Credits {
         &self.buckets[(hash >> 32) as usize & (self.buckets.len() - 1)]
     }
 
+    /// Asks memory for a bucket that will be looked at soon.
+    pub(crate) fn fetch(&self, hash: u64) {
+        let _ = self.bucket(hash).prints[0].load(Ordering::Relaxed);
+    }
+
     /// The entry of a fingerprint.
     pub(crate) fn get(&self, hash: u64, today: u16) -> Option<Credit> {
         let hash = hash.max(1);

@@ -101,6 +101,11 @@ impl Marks {
         (&self.buckets[index].0, (hash & 0x7f_ffff).max(1))
     }
 
+    /// Asks memory for a bucket that will be looked at soon.
+    pub(crate) fn fetch(&self, hash: u64) {
+        let _ = self.place(hash).0[0].load(Relaxed);
+    }
+
     /// What is held of a fingerprint; all zero when nothing.
     pub(crate) fn get(&self, hash: u64, clock_s: u64) -> Mark {
         let (ways, tag) = self.place(hash);
