@@ -6,20 +6,17 @@
 //! network) count too. Postern answers at the receipt (`--deliver none`); Postfix puts every message into its `hold`
 //! queue, which is as durable; `smtp-sink` stores nothing and is the floor of the protocol.
 
-#[expect(dead_code, reason = "the tests use the rest")]
-#[path = "../../crates/postern/tests/peers/harness/mod.rs"]
-mod harness;
 mod measure;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::harness::{self, Guard, Peers, Scratch};
 use crate::{peers, run};
 use harness::postern::Postern;
 use harness::postfix::{Postfix, Setup};
 use harness::senders::{self, Load};
-use harness::{Guard, Peers, Scratch};
 use measure::{Figures, Sample, median};
 
 const SERVER_CORE: usize = 0;

@@ -6,12 +6,16 @@
 mod arrows;
 mod bench;
 mod fuzz;
+#[expect(dead_code, reason = "the tests use the rest")]
+#[path = "../../crates/postern/tests/peers/harness/mod.rs"]
+mod harness;
 mod licences;
 mod mutants;
 mod peers;
 mod run;
 mod suite;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -26,6 +30,7 @@ cargo xtask TASK
   licences             licences, sources and duplicates of all dependencies (by cargo-deny when it is there)
   mutants [NAME]       break a promise on purpose; the named test must turn red
   fuzz [--seconds N] [--replay] [TARGET]   fuzz each target for N seconds, or replay the committed corpus only
+  torture [--quick] [--only CASE] [--server NAME] [--binary POSTERN]   the torture suite beside other servers
   bench [--quick] [--binary POSTERN]   durable collect beside Postfix and smtp-sink, in one run
 ";
 
@@ -50,6 +55,7 @@ fn task(args: &[String]) -> Result<()> {
         Some("mutants") => mutants::run(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("bench") => bench::run(rest),
+        Some("torture") => torture::run(rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())

@@ -84,6 +84,27 @@ pub(crate) fn make() -> Result<PathBuf> {
     Ok(dir.canonicalize()?)
 }
 
+/// More packages, by themselves: they may exclude each other when installed, and only these are unpacked. Returns the
+/// root they were unpacked into.
+pub(crate) fn make_more(packages: &[&str], landmarks: &[&str]) -> Result<PathBuf> {
+    let dir = std::env::var_os("POSTERN_PEERS").map_or_else(|| run::target().join("peers"), PathBuf::from).join("more");
+    let (debs, root) = (dir.join("debs"), dir.join("root"));
+    let complete = || landmarks.iter().all(|file| root.join(file).exists());
+    if !complete() {
+        fs::create_dir_all(&debs)?;
+        fs::create_dir_all(&root)?;
+        let packages: Vec<String> = packages.iter().map(|&package| package.to_owned()).collect();
+        download(&debs, &packages)?;
+        for entry in fs::read_dir(&debs)? {
+            run::check(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(&root))?;
+        }
+        if !complete() {
+            bail!("the packages were unpacked into {}, but not all of {landmarks:?} are there", root.display());
+        }
+    }
+    Ok(root.canonicalize()?)
+}
+
 /// The peers and whatever they need that this machine does not have. `--simulate` changes nothing and needs no root.
 fn packages_to_unpack() -> Result<Vec<String>> {
     let simulate = || {

@@ -73,8 +73,24 @@ scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 ";
 
+const BEHIND_POSTSCREEN: &str = "\
+smtpd pass - - n - - smtpd
+dnsblog unix - - n - 0 dnsblog
+tlsproxy unix - - n - 0 tlsproxy";
+
 impl Postfix {
     pub(crate) fn start(peers: &Peers, setup: &Setup<'_>) -> Self {
+        Self::start_with_door(peers, setup, |port| format!("127.0.0.1:{port} inet n - n - - smtpd"))
+    }
+
+    /// Clients meet postscreen first, and smtpd behind it.
+    pub(crate) fn start_behind_postscreen(peers: &Peers, setup: &Setup<'_>) -> Self {
+        Self::start_with_door(peers, setup, |port| {
+            format!("127.0.0.1:{port} inet n - n - 1 postscreen\n{BEHIND_POSTSCREEN}")
+        })
+    }
+
+    fn start_with_door(peers: &Peers, setup: &Setup<'_>, door: fn(u16) -> String) -> Self {
         let scratch = Scratch::new("postfix");
         scratch.dir("queue/pid", Owner::Caller);
         for (queue, mode) in QUEUES {
@@ -85,7 +101,7 @@ impl Postfix {
         scratch.dir("mail", Owner::Mailboxes);
         let port = free_port();
         scratch.file("etc/main.cf", main_cf(peers, &scratch, setup));
-        scratch.file("etc/master.cf", format!("127.0.0.1:{port} inet n - n - - smtpd\n{SERVICES}"));
+        scratch.file("etc/master.cf", format!("{}\n{SERVICES}", door(port)));
         let mut command = peers.command("usr/lib/postfix/sbin/master");
         if let Some(core) = setup.core {
             command = super::senders::pinned(&command, core);
