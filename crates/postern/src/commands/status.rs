@@ -72,6 +72,9 @@ fn write_table(out: &mut String, status: &Value) -> std::fmt::Result {
     writeln!(out, "postern {}, pid {}, up {}", word(&status["version"]), status["pid"], age(up))?;
     let listeners = &status["listeners"];
     writeln!(out, "listening    smtp {}, relay {}", addresses(&listeners["smtp"]), addresses(&listeners["relay"]))?;
+    for steering in status["steering"].as_array().into_iter().flatten() {
+        write_steering(out, steering)?;
+    }
     for (name, door) in status["doors"].as_object().into_iter().flatten() {
         writeln!(
             out,
@@ -142,6 +145,22 @@ fn drained(of: &Value) -> String {
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or(0)
+}
+
+/// Whether the known have accept queues of their own at this address.
+fn write_steering(out: &mut String, steering: &Value) -> std::fmt::Result {
+    let address = word(&steering["address"]);
+    let why = steering["why"].as_str();
+    if steering["active"] != true {
+        return writeln!(out, "steering     off at {address}: {}", why.unwrap_or("unknown"));
+    }
+    let (networks, left_out) = (&steering["networks"], &steering["left_out"]);
+    write!(
+        out,
+        "steering     on at {address}: {networks} known networks have queues of their own, {left_out} had no room"
+    )?;
+    why.map_or(Ok(()), |why| write!(out, "; not up to date: {why}"))?;
+    writeln!(out)
 }
 
 fn write_drain(out: &mut String, drain: &Value) -> std::fmt::Result {
