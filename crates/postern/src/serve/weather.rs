@@ -134,13 +134,12 @@ impl WeatherTask {
 
     /// How scarce things are.
     fn read(&mut self, watched: &Watched) {
-        let commit_ms = self.readings.commit_ms;
+        let (commit_ms, drain_backlog_s) = (self.readings.commit_ms, self.readings.drain_backlog_s);
         let spool = watched.spool.stats();
         self.readings = self.limits.readings(watched.doors.crowds(), &spool, self.lag.usual_ms());
+        // Both are as old as the last look.
         self.readings.commit_ms = commit_ms;
-        // Those whose senders wait. What was answered at the receipt may take its promised time, and
-        // a storm that is over is not kept alive by what it left behind.
-        self.readings.drain_backlog_s = self.promise.seconds_for(spool.tentative as u64).unwrap_or(0);
+        self.readings.drain_backlog_s = drain_backlog_s;
         let pressure = self.gauge.read_at(self.now_ms(), &self.readings);
         if pressure.level != self.pressure.level {
             let cause = pressure.cause.or(self.pressure.cause).map_or("", |cause| cause.as_str());
@@ -169,6 +168,9 @@ impl WeatherTask {
         let away = Away::new(&stats, &filters, super::now_unix_ms());
         let domains = backlog.skies(self.collecting(), &routes, &away, &self.promise);
         self.promise.update(now_ms, &backlog.seen(&domains, &stats));
+        // Those whose senders wait. What was answered at the receipt may take its promised time, and
+        // a storm that is over is not kept alive by what it left behind.
+        self.readings.drain_backlog_s = self.promise.seconds_for(backlog.awaited()).unwrap_or(0);
         let used = self.readings.spool_used_per_mille();
         let room = if backlog.all_kept { [u64::MAX; postern_trust::CLASSES] } else { self.promise.room() };
         watched.gauges.intake.publish(room, used);

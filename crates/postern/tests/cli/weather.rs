@@ -89,6 +89,44 @@ fn a_domain_whose_next_hop_is_away_collects_by_itself_over_kill_9_and_comes_back
 }
 
 #[test]
+fn beyond_the_promise_nothing_more_is_taken_of_the_lowest_class() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let text = format!(
+        "{}promised_delay = \"1s\"\n",
+        std::fs::read_to_string(config(dir.path(), free_address())).expect("text")
+    );
+    std::fs::write(dir.path().join("postern.toml"), text).expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("250"), "{reply}");
+    // Nothing can leave for longer than was promised.
+    let until = Instant::now() + PATIENCE;
+    while server.status()["weather"]["room"]["new"] != 0 {
+        assert!(Instant::now() < until, "there is room still: {}", server.status()["weather"]);
+    }
+    wait_until_said(&server, &["mode"], "localhost: auto (collect: ");
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("451 4.3.2"), "{reply}");
+}
+
+#[test]
+fn in_the_red_every_domain_collects_and_afterwards_none_does() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let text = "[smtp]\nconnections_max = 20\n[auto]\nstorm_min = \"1s\"\ncalm_after = \"1s\"\n";
+    std::fs::write(dir.path().join("postern.toml"), text).expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let mut held: Vec<_> = (0..18).map(|_| TcpStream::connect(server.addr("smtp")).expect("connected")).collect();
+    wait_until_said(&server, &["status"], "pressure     red: connections");
+    wait_until_said(&server, &["mode"], "all domains: auto (collect: pressure: connections)");
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("250 2.0.0 Queued"), "at the receipt: {reply}");
+    held.clear();
+    wait_until_said(&server, &["mode"], "all domains: auto (through)\n");
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.contains("Delivered"), "at the outcome: {reply}");
+}
+
+#[test]
 fn a_configured_mode_and_a_command_stand_above_the_weather() {
     let dir = tempfile::tempdir().expect("scratch");
     let config = config(dir.path(), free_address());

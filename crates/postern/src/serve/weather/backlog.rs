@@ -24,8 +24,10 @@ pub(super) struct Backlog {
 pub(super) struct DomainBacklog {
     /// To leave: now, or at their next attempt.
     pub(super) messages: u64,
-    /// To leave now.
+    /// To leave now, those under way included.
     pub(super) ready: u64,
+    /// Of these: nobody has taken them up yet. While there are any, the drain does what it can.
+    pub(super) queued: u64,
     /// Of these: a sender waits for the outcome.
     pub(super) awaited: u64,
 }
@@ -52,7 +54,8 @@ impl Backlog {
             let of = backlog.domains.entry(domain.to_owned()).or_default();
             of.messages += messages;
             of.ready += ready;
-            of.awaited += lane.tentative as u64;
+            of.queued += lane.ready as u64;
+            of.awaited += lane.ready.min(lane.tentative) as u64;
             backlog.by_class[class as usize] += messages;
         }
         backlog
@@ -96,9 +99,15 @@ impl Backlog {
             // What came has left or lies here.
             arrived: std::array::from_fn(|class| left[class] + self.by_class[class]),
             backlog: self.by_class,
-            ready: waiting().map(|sky| sky.backlog).sum(),
+            // What nobody takes up because its next hop is away says nothing about the others.
+            ready: waiting().filter(|sky| well(sky)).map(|sky| self.domains[&sky.domain].queued).sum(),
             healthy: waiting().next().is_none() || waiting().any(well),
         }
+    }
+
+    /// Messages whose senders wait, and nobody has taken them up yet.
+    pub(super) fn awaited(&self) -> u64 {
+        self.domains.values().map(|of| of.awaited).sum()
     }
 
     /// Messages that are to leave.

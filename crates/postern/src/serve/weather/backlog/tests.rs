@@ -38,9 +38,18 @@ fn the_backlog_is_what_is_to_leave_and_nothing_else() {
     let backlog = Backlog::of(&lanes, &modes, &routes);
     assert_eq!(backlog.by_class, [0, 7, 0, 0, 10]);
     assert_eq!(backlog.messages(), 17);
-    let expected = DomainBacklog { messages: 17, ready: 13, awaited: 2 };
+    let expected = DomainBacklog { messages: 17, ready: 13, queued: 13, awaited: 2 };
     assert_eq!(backlog.domains, [("a.example".to_owned(), expected)].into());
     assert!(!backlog.all_kept);
+}
+
+#[test]
+fn what_is_under_way_is_neither_queued_nor_awaited_in_the_queue() {
+    let under_way = LaneStats { leased: 20, tentative: 20, ..lane("a.example", 3, 0, 0) };
+    let backlog = Backlog::of(&[under_way], &Modes::default(), &somewhere());
+    let expected = DomainBacklog { messages: 20, ready: 20, queued: 0, awaited: 0 };
+    assert_eq!(backlog.domains["a.example"], expected);
+    assert_eq!(backlog.awaited(), 0);
 }
 
 #[test]
@@ -58,6 +67,7 @@ fn the_promise_sees_what_came_as_what_left_and_what_lies_here() {
     let check = |skies: &[DomainSky], healthy: bool| {
         let seen = backlog.seen(skies, &stats);
         assert_eq!((seen.left, seen.arrived[3], seen.backlog[3], seen.healthy), (90, 100, 10, healthy), "{skies:?}");
+        assert_eq!(seen.ready, if healthy { 6 } else { 0 }, "what cannot leave says nothing about the rate");
     };
     let sky = |domain: &str, hop_down_s| DomainSky { domain: domain.to_owned(), hop_down_s, ..DomainSky::default() };
     check(&[sky("a.example", 0)], true);
