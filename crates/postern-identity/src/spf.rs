@@ -4,8 +4,8 @@
 //! mail-auth would ask DNS by itself, one name after the other, with no idea of what the house can afford.
 //! It also takes caches. So it is handed a *sheet* of answers as its cache, and no way to DNS: when it
 //! wants what is not on the sheet, the evaluation is thrown away, that one name is looked up within the
-//! budgets, and the evaluation starts again. Ten terms at most, so some ten starts of a few microseconds
-//! each. DKIM's keys will be fetched the same way: `verify_dkim` takes the same caches.
+//! budgets, and the evaluation starts again. Ten terms at most, so some ten starts, which wait for nothing
+//! but the name. DKIM's keys will be fetched the same way: `verify_dkim` takes the same caches.
 //!
 //! What mail-auth 0.13 leaves to its caller is done here: at most two void look-ups (section 4.6.4), more
 //! than one record is an error (section 4.5), `exists` asks for A only (section 5.7), no explanation is
