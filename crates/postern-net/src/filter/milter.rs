@@ -21,6 +21,7 @@ pub(super) async fn judge(target: &Target, hostname: &str, subject: &Subject<'_>
             Step::Read => {
                 stream.write_all(&out).await.map_err(broken)?;
                 out.clear();
+                stream.hurry();
                 match stream.read(&mut room).await.map_err(broken)? {
                     0 => conversation.handle_closed(),
                     n => conversation.handle_bytes(&room[..n]),

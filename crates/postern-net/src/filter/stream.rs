@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use postern_proto::limits::HEADER_BYTES_MAX;
 use postern_proto::milter::split_message;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -14,8 +15,22 @@ use super::{Content, FilterError};
 use crate::client::Target;
 
 /// What a filter is talked to over.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
+    /// What is read next is acknowledged at once. A filter that answers in several small packets (a changed field, then
+    /// its verdict) sends the second only when the first was acknowledged, and with nothing to send we would let it
+    /// wait for 40 ms. The kernel forgets the wish now and then: to be said again before each such answer.
+    fn hurry(&self);
+}
+
+impl Stream for TcpStream {
+    fn hurry(&self) {
+        let _ = sockopt::set_tcp_quickack(self, true);
+    }
+}
+
+impl Stream for UnixStream {
+    fn hurry(&self) {}
+}
 
 /// Connects; the caller bounds the time. All addresses of a name are tried.
 pub(super) async fn connect(target: &Target) -> Result<Box<dyn Stream>, FilterError> {

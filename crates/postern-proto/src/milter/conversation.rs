@@ -192,10 +192,11 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// A filter that has refused every recipient has nobody left to judge for.
+    /// A filter that has refused every recipient has nobody left to judge for. Nor would it be told of DATA by any
+    /// server: libmilter then says nothing at all.
     fn end_of_recipients(&mut self) {
-        let all = self.letter.meta.recipients.len();
-        self.at = if all > 0 && self.outcome.refused.len() == all { At::Over } else { At::Data };
+        let nobody_left = self.outcome.refused.len() == self.letter.meta.recipients.len();
+        self.at = if nobody_left { At::Over } else { At::Data };
     }
 
     fn send(&mut self, command: Command<'_>, silent: u32, out: &mut Vec<u8>) {

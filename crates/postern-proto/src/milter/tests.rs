@@ -195,6 +195,7 @@ fn recipients_are_refused_by_themselves() {
     assert_eq!((refused, outcome.ending), (vec![(0, 550), (2, 451)], Ending::Accept));
     let (told, outcome) = converse(&meta, &[&answers[..], &[no.clone(), no.clone(), no]].concat());
     assert_eq!((told.as_str(), outcome.unwrap().refused.len()), ("OcCHmMrRrRrRQ", 3), "nobody is left to judge for");
+    assert_eq!(converse(&self::meta(0), &answers[..1]).0, "OcCHmMQ", "nobody was there from the start");
 }
 
 #[test]
@@ -313,7 +314,7 @@ fn what_makes_no_sense_ends_the_conversation() {
 fn a_filter_does_only_what_it_negotiated() {
     let nothing =
         Response::Negotiated(Negotiated { version: VERSION, actions: 0, steps: steps::NO_BODY, symbols: Vec::new() });
-    let meta = meta(0);
+    let meta = meta(1);
     for (answer, code) in [
         (Response::AddHeader(b"A", b"x"), b'h'),
         (Response::InsertHeader(0, b"A", b"x"), b'i'),
@@ -325,8 +326,8 @@ fn a_filter_does_only_what_it_negotiated() {
         (Response::AddRecipientWith(b"a@example.org"), b'2'),
         (Response::DeleteRecipient(b"a@example.org"), b'-'),
     ] {
-        // Connect, helo, mail, data, three fields, end of header: eight times "go on" before the end.
-        let answers = [vec![nothing.clone()], vec![Response::Continue; 8], vec![answer]].concat();
+        // Connect, helo, mail, rcpt, data, three fields, end of header: nine times "go on" before the end.
+        let answers = [vec![nothing.clone()], vec![Response::Continue; 9], vec![answer]].concat();
         assert_eq!(converse(&meta, &answers).1, Err(Fault::NotNegotiated(code)));
     }
 }
