@@ -3,7 +3,7 @@
 //! Owns the resolver (hickory; its types stay in here) and the time a question may take. Answers are
 //! values; an answer that says "nothing there" is an empty one, not an error.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -129,6 +129,15 @@ impl Resolver {
         let mut servers: Vec<Mx> = self.ask(domain, RecordType::MX).await?.into_iter().filter_map(mx).collect();
         servers.sort();
         Ok(servers)
+    }
+
+    /// The IPv4 addresses of a name; of a DNS list, its answers (RFC 5782 section 2.1).
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, DnsError> {
+        let address = |data: RData| if let RData::A(address) = data { Some(address.0) } else { None };
+        Ok(self.ask(name, RecordType::A).await?.into_iter().filter_map(address).collect())
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, DnsError> {

@@ -176,6 +176,29 @@ fn write_drain(out: &mut String, drain: &Value) -> std::fmt::Result {
     if let Some(releasing) = drain["releasing"].as_u64().filter(|releasing| *releasing > 0) {
         writeln!(out, "             a `drain` is under way: {releasing} messages still to be released")?;
     }
+    if let Some(quarantined) = drain["quarantined"].as_u64().filter(|quarantined| *quarantined > 0) {
+        writeln!(
+            out,
+            "quarantine   {quarantined} messages: `postern queue ls` shows them, `queue release ID` delivers"
+        )?;
+    }
+    for filter in drain["filters"].as_array().into_iter().flatten() {
+        writeln!(
+            out,
+            "  filter {}: {}, {} judged, {} marked, {} quarantined, {} rejected, {} failed; {} ms each",
+            word(&filter["name"]),
+            if filter["up"] == true { "up" } else { "AWAY" },
+            number(&filter["judged"]),
+            number(&filter["marked"]),
+            number(&filter["quarantined"]),
+            number(&filter["rejected"]),
+            number(&filter["failed"]),
+            number(&filter["latency_ms"]),
+        )?;
+        if let Some(error) = filter["last_error"].as_str() {
+            writeln!(out, "    last error: {error}")?;
+        }
+    }
     for destination in drain["destinations"].as_array().into_iter().flatten() {
         let name = word(&destination["name"]);
         let retry = destination["retry_in_ms"].as_u64().map(Duration::from_millis);

@@ -279,7 +279,7 @@ async fn act(owners: &Owners, id: &str, action: QueueAction) -> Result<Value, Fa
     let id = parse_id(id)?;
     let done = match action {
         QueueAction::Hold => owners.spool.hold(id, true).await,
-        QueueAction::Release => owners.spool.hold(id, false).await,
+        QueueAction::Release => release(&owners.spool, id).await,
         QueueAction::Delete => owners.spool.delete(id).await,
         QueueAction::Retry => retry(&owners.spool, id).await,
     };
@@ -295,6 +295,13 @@ async fn act(owners: &Owners, id: &str, action: QueueAction) -> Result<Value, Fa
         }
         Err(error) => Err(Failure::new(Code::Io, format!("{id}: {error}"))),
     }
+}
+
+/// Out of the quarantine, with the marks of spam: `report ham` takes those off. Else no longer held.
+async fn release(spool: &Spool, id: ItemId) -> Result<(), SpoolError> {
+    let now = crate::serve::now_unix_ms();
+    let quarantined = postern_drain::release_quarantined(spool, id, postern_drain::ReleaseAs::Marked, now).await?;
+    if quarantined { Ok(()) } else { spool.hold(id, false).await }
 }
 
 /// A dead letter comes back into the queue (under a new id), any other item is due now.

@@ -4,6 +4,7 @@
 //! leaves the old one in force. What needs a restart is named, never half applied.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use postern_doors::Policy;
@@ -15,6 +16,7 @@ use super::bypass::Bypass;
 use super::filters::Filters;
 use super::modes::{Configured, ModesHandle};
 use super::names::NameSources;
+use super::trust::TrustHandle;
 use super::{Shared, doors};
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -29,11 +31,27 @@ pub(super) struct Reloader {
     routes: Shared<RouteTable>,
     modes: ModesHandle,
     certificate: ReloadableCert,
-    filters: Filters,
-    bypass: Bypass,
+    judging: Judging,
     /// A cache for callouts was opened at the start.
     callouts: bool,
     drain: Option<DrainHandle>,
+}
+
+/// Who judges, as far as the configuration says so.
+pub(super) struct Judging {
+    pub(super) filters: Filters,
+    pub(super) bypass: Bypass,
+    pub(super) trust: TrustHandle,
+    /// `trust.observe`, read by the doors at each decision.
+    pub(super) observe: Arc<AtomicBool>,
+}
+
+impl Judging {
+    async fn configure(&self, config: &Config) {
+        self.filters.configure(config, &self.bypass);
+        self.trust.configure(config.settings.trust.clone()).await;
+        self.observe.store(config.settings.trust.observe, Ordering::Relaxed);
+    }
 }
 
 impl Reloader {
@@ -42,15 +60,14 @@ impl Reloader {
         config: Config,
         modes: ModesHandle,
         certificate: ReloadableCert,
-        filters: Filters,
-        bypass: Bypass,
+        judging: Judging,
     ) -> Self {
         let mut names = NameSources::default();
         complain(names.load(&config.recipients));
         let policy = Arc::new(ArcSwap::from_pointee(doors::policy(&config, &names, None)));
         let routes = Arc::new(ArcSwap::from_pointee(routes(&config)));
         let callouts = config.has_callouts();
-        Self { flags, config, names, policy, routes, modes, certificate, filters, bypass, callouts, drain: None }
+        Self { flags, config, names, policy, routes, modes, certificate, judging, callouts, drain: None }
     }
 
     /// Who is woken after a change.
@@ -89,7 +106,7 @@ impl Reloader {
         }
         complain(self.names.load(&config.recipients));
         self.routes.store(Arc::new(routes(&config)));
-        self.filters.configure(&config, &self.bypass);
+        self.judging.configure(&config).await;
         self.modes.configure(configured_modes(&config)).await;
         self.config = config;
         self.publish_policy();
@@ -174,11 +191,12 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("relay.listen", a.relay.listen != b.relay.listen),
         ("tls.cert, tls.key", differs(&a.tls, &b.tls)),
         ("[drain]", differs(&a.drain, &b.drain)),
+        ("[auto]", differs(&a.auto, &b.auto)),
         ("[spool]", differs(&a.spool, &b.spool)),
         ("[log]", differs(&a.log, &b.log)),
         ("[run_as]", differs(&a.run_as, &b.run_as)),
         ("[dns]", differs(&a.dns, &b.dns)),
-        ("[trust]", differs(&a.trust, &b.trust)),
+        ("trust.promotions_a_day", a.trust.promotions_a_day != b.trust.promotions_a_day),
         ("[quarantine]", differs(&a.quarantine, &b.quarantine)),
         ("[dnsbl]", differs(&a.dnsbl, &b.dnsbl)),
     ];

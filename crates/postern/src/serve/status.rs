@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use postern_drain::{DestinationState, DrainStats};
+use postern_drain::{DestinationState, DrainStats, FilterStats};
 use postern_spool::SpoolStats;
 use serde_json::{Value, json};
 
@@ -103,6 +103,17 @@ fn drain(stats: &DrainStats) -> Value {
         "running": stats.running, "delivered": stats.delivered, "deferred": stats.deferred, "refused": stats.refused,
         "dead_letters": stats.dead_letters, "dead_letters_dropped": stats.dead_letters_dropped, "reports": stats.reports, "panics": stats.panics,
         "releasing": stats.releasing, "destinations": destinations,
+        "quarantined": stats.quarantined, "quarantine_dropped": stats.quarantine_dropped,
+        "filters": stats.filters.iter().map(filter).collect::<Vec<_>>(),
+    })
+}
+
+fn filter(stats: &FilterStats) -> Value {
+    json!({
+        "name": stats.name, "up": stats.state == DestinationState::Up, "running": stats.running,
+        "judged": stats.judged, "accepted": stats.accepted, "marked": stats.marked,
+        "quarantined": stats.quarantined, "rejected": stats.rejected, "tempfailed": stats.tempfailed,
+        "failed": stats.failed, "latency_ms": stats.latency_ms, "last_error": stats.last_error,
     })
 }
 

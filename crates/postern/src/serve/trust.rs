@@ -29,6 +29,7 @@ enum Message {
     Seed { seeds: Vec<Seed>, done: oneshot::Sender<usize> },
     Pin { pin: Pin, add: bool, done: oneshot::Sender<Result<bool, String>> },
     Report { evidence: Vec<Evidence>, done: oneshot::Sender<()> },
+    Configure(settings::Trust),
     ShowPins(oneshot::Sender<Value>),
     Show(oneshot::Sender<Value>),
     Save(oneshot::Sender<()>),
@@ -70,6 +71,11 @@ impl TrustHandle {
     /// The operator's own word: taken at once and in order, past the channel that may drop.
     pub(crate) async fn report(&self, evidence: Vec<Evidence>) {
         let _ = self.ask(|done| Message::Report { evidence, done }).await;
+    }
+
+    /// A new configuration: its pins hold from now on.
+    pub(crate) async fn configure(&self, configured: settings::Trust) {
+        let _ = self.messages.send(Message::Configure(configured)).await;
     }
 
     /// Pins, with where each comes from.
@@ -181,6 +187,10 @@ impl TrustTask {
                 self.gather();
                 evidence.iter().for_each(|evidence| self.writer.apply(evidence, now_s()));
                 let _ = done.send(());
+            }
+            Message::Configure(configured) => {
+                self.configured = configured;
+                self.publish_pins();
             }
             Message::ShowPins(done) => {
                 let _ = done.send(self.show_pins());

@@ -132,3 +132,51 @@ fn a_certificate_that_published_tlsa_would_refuse_is_told_with_the_record_that_w
         assert!(said.out.contains(part), "{}\nlacks {part}", said.out);
     }
 }
+
+/// A name server of a list: 127.0.0.2 below each zone of `lists` has an entry; `everything.example`
+/// lists everybody, `closed.example` says that it answers nobody here.
+fn resolver_with_lists() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("free");
+    let addr = socket.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        let mut question = [0; 1500];
+        while let Ok((length, peer)) = socket.recv_from(&mut question) {
+            let labels = question[12..length].iter().position(|byte| *byte == 0).unwrap_or(0);
+            let end = 12 + labels + 5;
+            let name = String::from_utf8_lossy(&question[13..12 + labels]).to_lowercase();
+            let answer = match name.as_str() {
+                name if name.contains("closed") => Some([127, 255, 255, 254]),
+                name if name.contains("everything") => Some([127, 0, 0, 2]),
+                name if name.contains("good") && name.starts_with('2') => Some([127, 0, 0, 2]),
+                _ => None,
+            };
+            let mut reply = question[..2].to_vec();
+            let code = if answer.is_some() { 0x80 } else { 0x83 };
+            reply.extend_from_slice(&[0x81, code, 0, 1, 0, u8::from(answer.is_some()), 0, 0, 0, 0]);
+            reply.extend_from_slice(&question[12..end]);
+            if let Some(address) = answer {
+                reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+                reply.extend_from_slice(&address);
+            }
+            let _ = socket.send_to(&reply, peer);
+        }
+    });
+    addr
+}
+
+#[test]
+fn a_list_is_asked_for_its_test_points() {
+    let dns = format!("[dns]\nresolver = \"{}\"\n", resolver_with_lists());
+    let zone = |name: &str| format!("{dns}[dnsbl.\"{name}\"]\n");
+    check(&zone("good.example"), 0, &["ok     list good.example answers as RFC 5782 says"]);
+    check(&zone("everything.example"), 1, &["WRONG  list everything.example", "lists everybody"]);
+    check(&zone("closed.example"), 1, &["refuses to answer this resolver", "127.0.0.1:53"]);
+    check(&zone("none.example"), 1, &["does not list its test address"]);
+}
+
+#[test]
+fn a_filter_that_does_not_judge_is_wrong() {
+    let gone = TcpListener::bind("127.0.0.1:0").expect("free").local_addr().expect("bound");
+    let text = format!("[filter.rspamd]\nuse = \"rspamd:{gone}\"\n");
+    check(&text, 1, &["WRONG  filter rspamd", "cannot be reached", "collected unjudged"]);
+}

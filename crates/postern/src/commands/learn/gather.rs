@@ -153,7 +153,7 @@ mod tests {
         let wrote = Seen::WroteTo("bob@a.example".into());
         check(&[(1, ham(3)), (2, ham(1)), (0, wrote.clone()), (5, wrote.clone())], &[wrote.clone(), ham(4)]);
         check(&[(100, ham(4))], &[ham(2)]);
-        check(&[(300, ham(4)), (399, wrote.clone())], &[wrote.clone()]);
+        check(&[(300, ham(4)), (399, wrote.clone())], std::slice::from_ref(&wrote));
         check(&[(401, wrote)], &[]);
     }
 }

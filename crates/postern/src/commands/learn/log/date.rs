@@ -19,7 +19,7 @@ pub(super) fn syslog(line: &str, now_s: u64) -> Option<(u64, &str)> {
     let (hour, minute, second) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
     let now = Timestamp::from_second(i64::try_from(now_s).ok()?).ok()?.to_zoned(TimeZone::UTC);
     let of = |year: i16| DateTime::new(year, month, day.parse().ok()?, hour, minute, second, 0).ok();
-    let in_year = |year: i16| of(year).and_then(|date| seconds(date));
+    let in_year = |year: i16| of(year).and_then(seconds);
     // A day of tolerance for zones east of here.
     let this_year = in_year(now.year()).filter(|at| *at <= now_s + 86_400);
     Some((this_year.or_else(|| in_year(now.year() - 1))?, rest))
