@@ -281,7 +281,7 @@ impl World<'_> {
         let class = self.slot.class.get();
         let Some(admission) = self.core.usher.admission() else { return class };
         let findings = self.slot.findings.borrow();
-        let authorised = findings.as_ref().is_some_and(|findings| is_authorised(findings, sender));
+        let authorised = findings.as_ref().is_some_and(|findings| findings.authority.is_some());
         if class == Class::Provider || authorised {
             let sender = sender.map(Address::to_string);
             return admission.book.class_of_message(ip, sender.as_deref(), authorised, now_s);
@@ -310,7 +310,8 @@ impl World<'_> {
         let now_s = now_unix_ms() / 1000;
         let class = self.class_of(client.ip, client.sender, now_s);
         let findings = self.slot.findings.borrow();
-        let spf = findings.as_ref().and_then(|findings| findings.spf.as_ref());
+        let credited = findings.as_ref().filter(|findings| findings.authority.is_some());
+        let spf = credited.and_then(|findings| findings.spf.as_ref());
         let authorised_domain = spf.filter(|spf| spf.result == SpfResult::Pass).map(|spf| spf.domain.clone());
         let weight: i32 =
             findings.iter().flat_map(|findings| &findings.listed).map(|listed| i32::from(listed.weight)).sum();
@@ -414,12 +415,4 @@ impl Surroundings for World<'_> {
 pub(crate) fn now_unix_ms() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Whether the address may speak for the sender's domain.
-fn is_authorised(findings: &Findings, sender: Option<&Address>) -> bool {
-    let Some(domain) = sender.map(|sender| &*sender.domain) else { return false };
-    let by_spf = findings.spf.as_ref().is_some_and(|spf| spf.result == SpfResult::Pass && spf.domain == domain);
-    let below = |name: &str| name == domain || name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    by_spf || findings.name.as_deref().is_some_and(below)
 }
