@@ -50,11 +50,11 @@ pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure
         let groups = config.settings.smtp.listen.0.iter().map(|addr| Group::open(*addr, threads, steer));
         listeners.smtp = groups.collect::<Result<_, _>>()?;
     }
-    if listeners.relay.is_empty() {
-        if let Some(addr) = &config.settings.relay.listen {
-            let why = "the relay listener is for this machine's own mail".to_owned();
-            listeners.relay.push(Group::plain(*addr, vec![bind(*addr, false)?], why));
-        }
+    if listeners.relay.is_empty()
+        && let Some(addr) = config.settings.relay.listen
+    {
+        let why = "the relay listener is for this machine's own mail".to_owned();
+        listeners.relay.push(Group::plain(addr, vec![bind(addr, false)?], why));
     }
     Ok(listeners)
 }
