@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use postern_proto::checks::Checks;
 use postern_proto::envelope::{Arrival, DsnRequest, Via};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
 
@@ -128,6 +128,24 @@ async fn an_answer_without_end_is_an_error_and_not_kept() {
         let found = ask(kinds(&target)[n].clone(), PATIENCE, MESSAGE).await;
         assert!(matches!(found, Err(FilterError::Protocol(_))), "{n}: {found:?}");
     }
+}
+
+#[tokio::test]
+async fn a_filter_may_listen_on_a_socket_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("spamd.sock");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut question = Vec::new();
+        stream.read_to_end(&mut question).await.expect("a question");
+        let expected = b"SYMBOLS SPAMC/1.5\r\nContent-length: 54\r\n\r\n\
+                         Return-Path: <>\r\nReceived: here\r\nSubject: x\r\n\r\nwords\r\n";
+        assert_eq!(String::from_utf8_lossy(&question), String::from_utf8_lossy(expected));
+        stream.write_all(b"SPAMD/1.1 0 EX_OK\r\nSpam: True ; 7 / 5\r\n\r\nONE").await.expect("a listener");
+    });
+    let found = ask(Kind::Spamd { target: Target::Unix(path) }, PATIENCE, MESSAGE).await.expect("a finding");
+    assert_eq!((found.verdict, found.score_hundredths), (Verdict::Mark, Some(700)));
 }
 
 #[tokio::test]
