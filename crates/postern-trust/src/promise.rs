@@ -119,6 +119,10 @@ impl Promise {
         // Without work all the time the sample is how much came, not how much could leave: it can
         // only show that more is possible.
         let had_work = before.ready > 0 && seen.ready > 0;
+        // The first message may take its time: before anything has left, nothing is known.
+        if left == 0 && self.measured_ms == 0 {
+            return;
+        }
         if had_work || (sample > self.rate_micro && left > 0) {
             let tau = if self.measured_ms < RATE_TAU_MS { self.measured_ms } else { RATE_TAU_MS };
             self.rate_micro = mean(self.rate_micro, sample, span_ms, tau);
@@ -159,6 +163,17 @@ impl Promise {
     #[must_use]
     pub fn stalled_ms(&self) -> u64 {
         self.stalled_ms
+    }
+
+    /// Seconds that senders wait for the outcome when so many messages stand in line. 0 while nothing was
+    /// measured, for the assumed rate is no reason to stop answering at the outcome, and while nothing
+    /// can leave, which is the health of hop and filter and told as such.
+    #[must_use]
+    pub fn wait_s(&self, in_line: u64) -> u64 {
+        if in_line == 0 || !self.is_measured() || self.stalled_ms > 0 {
+            return 0;
+        }
+        self.seconds_for(in_line).unwrap_or(u64::MAX)
     }
 
     /// Seconds until so many messages have left, rounded up; `None` while nothing leaves.

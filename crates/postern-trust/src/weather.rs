@@ -38,8 +38,8 @@ pub enum Reason {
     HopDown(u64),
     /// The filter has been out of reach for so many seconds.
     FilterDown(u64),
-    /// Messages wait so many seconds for the filter.
-    FilterSlow(u64),
+    /// A message waits so many seconds for its outcome.
+    Slow(u64),
     /// All is well again, but so many messages lie there still.
     Draining(u64),
     /// All is well again, but not for long enough.
@@ -57,7 +57,7 @@ impl Reason {
             Self::Pressure(cause) => format!("pressure: {}", cause.as_str()),
             Self::HopDown(seconds) => format!("its next hop has been out of reach for {seconds} s"),
             Self::FilterDown(seconds) => format!("its filter has been out of reach for {seconds} s"),
-            Self::FilterSlow(seconds) => format!("messages wait {seconds} s for its filter"),
+            Self::Slow(seconds) => format!("senders would wait {seconds} s for the outcome"),
             Self::Draining(messages) => format!("{messages} messages are still to leave"),
             Self::Settling => "all is well, but not for long enough yet".to_owned(),
             Self::Restored => "as before the restart".to_owned(),
@@ -86,8 +86,8 @@ pub struct DomainSky {
     pub hop_down_s: u64,
     /// How long its filter has been out of reach, in seconds; 0 while it is up.
     pub filter_down_s: u64,
-    /// How long a message that is ready waits for its filter, in seconds.
-    pub filter_wait_s: u64,
+    /// How long its senders wait for the outcome, for want of a filter's or next hop's time, in seconds.
+    pub wait_s: u64,
     /// Its messages that could leave now; not those that wait for a retry of their own.
     pub backlog: u64,
 }
@@ -100,10 +100,10 @@ pub struct WeatherMarks {
     pub hop_down_s: u64,
     /// A filter out of reach for longer. Sooner than for the hop: no message gets past it.
     pub filter_down_s: u64,
-    /// A wait for the filter that is too long …
-    pub filter_wait_high_s: u64,
+    /// A wait for the outcome that is too long: half of the 30 seconds after which it is the receipt …
+    pub wait_high_s: u64,
     /// … and one that is short again.
-    pub filter_wait_low_s: u64,
+    pub wait_low_s: u64,
     /// Messages that may still lie there when a domain goes back to `through`: what a next hop of
     /// 10 a second takes in 5 s; more where more leaves in 2 s.
     pub backlog_low: u64,
@@ -118,8 +118,8 @@ impl Default for WeatherMarks {
         Self {
             hop_down_s: 30,
             filter_down_s: 10,
-            filter_wait_high_s: 15,
-            filter_wait_low_s: 5,
+            wait_high_s: 15,
+            wait_low_s: 5,
             backlog_low: 50,
             storm_min_ms: 60_000,
             calm_after_ms: 10_000,
@@ -280,7 +280,7 @@ impl WeatherMarks {
         if seen.hop_down_s >= self.hop_down_s {
             return Some(Reason::HopDown(seen.hop_down_s));
         }
-        (seen.filter_wait_s >= self.filter_wait_high_s).then_some(Reason::FilterSlow(seen.filter_wait_s))
+        (seen.wait_s >= self.wait_high_s).then_some(Reason::Slow(seen.wait_s))
     }
 
     fn lull(&self, seen: &DomainSky, whole: &State, rate_milli: u64) -> Lull {
@@ -289,7 +289,7 @@ impl WeatherMarks {
         let well = whole.answer == Answer::Through
             && seen.hop_down_s == 0
             && seen.filter_down_s == 0
-            && seen.filter_wait_s <= self.filter_wait_low_s;
+            && seen.wait_s <= self.wait_low_s;
         match (well, seen.backlog > backlog_low) {
             (false, _) => Lull::Not,
             (true, true) => Lull::Draining(seen.backlog),

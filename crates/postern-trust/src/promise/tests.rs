@@ -76,6 +76,38 @@ fn an_outage_unlearns_nothing_but_the_promised_delay_runs() {
 }
 
 #[test]
+fn a_wait_is_known_once_the_rate_is_and_while_something_can_leave() {
+    let mut promise = Promise::new(HOUR_MS);
+    let mut seen = DrainSeen::default();
+    promise.update(0, &seen);
+    assert_eq!(promise.wait_s(1000), 0, "the assumed rate is no reason for a storm");
+    let now_ms = watched(&mut promise, 0, 100, 50, &mut seen);
+    assert_eq!((promise.wait_s(0), promise.wait_s(500)), (0, 10));
+    seen.healthy = false;
+    promise.update(now_ms + 1000, &seen);
+    assert_eq!(promise.wait_s(500), 0, "that is the next hop's health");
+}
+
+#[test]
+fn before_anything_has_left_a_slow_first_message_is_not_a_drain_that_hangs() {
+    let mut promise = Promise::new(HOUR_MS);
+    let mut seen = DrainSeen::default();
+    promise.update(0, &seen);
+    let now_ms = watched(&mut promise, 0, 10, 0, &mut seen);
+    assert_eq!((promise.wait_s(1), promise.is_measured()), (0, false));
+    assert_eq!(promise.rate_milli(), RATE_COLD_MILLI);
+    // Twenty at once every five seconds are four a second.
+    let mut at_ms = now_ms;
+    for _ in 0..20 {
+        at_ms = watched(&mut promise, at_ms, 1, 20, &mut seen);
+        at_ms = watched(&mut promise, at_ms, 4, 0, &mut seen);
+    }
+    assert!(promise.rate_milli().abs_diff(4000) < 400, "{}", promise.rate_milli());
+    watched(&mut promise, at_ms, 600, 0, &mut seen);
+    assert!(promise.wait_s(1) > 1000, "it hangs: {}", promise.wait_s(1));
+}
+
+#[test]
 fn an_idle_drain_says_nothing_about_what_it_could_do_and_a_slow_one_does() {
     let mut promise = Promise::new(HOUR_MS);
     let mut seen = DrainSeen { healthy: true, ..DrainSeen::default() };

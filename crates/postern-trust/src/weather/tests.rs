@@ -49,8 +49,8 @@ fn one_domain_collects_for_its_own_reasons_and_nobody_else_with_it() {
     check(DomainSky { hop_down_s: 30, ..com() }, Some(Reason::HopDown(30)));
     check(DomainSky { filter_down_s: 9, ..com() }, None);
     check(DomainSky { filter_down_s: 10, ..com() }, Some(Reason::FilterDown(10)));
-    check(DomainSky { filter_wait_s: 14, ..com() }, None);
-    check(DomainSky { filter_wait_s: 15, ..com() }, Some(Reason::FilterSlow(15)));
+    check(DomainSky { wait_s: 14, ..com() }, None);
+    check(DomainSky { wait_s: 15, ..com() }, Some(Reason::Slow(15)));
     // A backlog alone starts nothing: it only delays the way back.
     check(DomainSky { backlog: 1_000_000, ..com() }, None);
 }
@@ -61,7 +61,7 @@ fn a_domain_goes_back_when_all_is_well_and_its_backlog_is_drained() {
     let down = DomainSky { filter_down_s: 100, backlog: 5000, ..well("example.com") };
     watch(&mut weather, 0, 300, &sky(CALM, [down]));
     // Slow still, above the low mark.
-    let slow = DomainSky { filter_wait_s: 6, ..well("example.com") };
+    let slow = DomainSky { wait_s: 6, ..well("example.com") };
     assert_eq!(watch(&mut weather, 300, 400, &sky(CALM, [slow])), None);
     let draining = DomainSky { backlog: 51, ..well("example.com") };
     assert_eq!(watch(&mut weather, 400, 4000, &sky(CALM, [draining])), None);
@@ -143,7 +143,7 @@ fn any_sky() -> impl Strategy<Value = Sky> {
         domain: "example.com".to_owned(),
         hop_down_s: hop,
         filter_down_s: filter,
-        filter_wait_s: wait,
+        wait_s: wait,
         backlog,
     });
     let pressure = prop_oneof![3 => Just(CALM), 1 => Just(BUSY), 1 => Just(RED)];

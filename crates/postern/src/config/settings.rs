@@ -130,8 +130,8 @@ section! {
         hop_down: Span = default "\"30s\"";
         /// … or its filter …
         filter_down: Span = default "\"10s\"";
-        /// … or messages wait so long for its filter.
-        filter_slow: Span = default "\"15s\"";
+        /// … or its senders would wait so long for the outcome.
+        outcome_slow: Span = default "\"15s\"";
         /// How long it collects at least. Twice as long, up to 16 minutes, when it was calm for less than 10.
         storm_min: Span = default "\"1m\"";
         /// How long all must have been well before it ends.

@@ -170,7 +170,7 @@ impl WeatherTask {
         self.promise.update(now_ms, &backlog.seen(&domains, &stats));
         // Those whose senders wait. What was answered at the receipt may take its promised time, and
         // a storm that is over is not kept alive by what it left behind.
-        self.readings.drain_backlog_s = self.promise.seconds_for(backlog.awaited()).unwrap_or(0);
+        self.readings.drain_backlog_s = self.promise.wait_s(backlog.awaited());
         let used = self.readings.spool_used_per_mille();
         let room = if backlog.all_kept { [u64::MAX; postern_trust::CLASSES] } else { self.promise.room() };
         watched.gauges.intake.publish(room, used);
@@ -246,8 +246,8 @@ fn marks(auto: &settings::Auto) -> WeatherMarks {
     WeatherMarks {
         hop_down_s: auto.hop_down.0.as_secs(),
         filter_down_s: auto.filter_down.0.as_secs(),
-        filter_wait_high_s: auto.filter_slow.0.as_secs(),
-        filter_wait_low_s: auto.filter_slow.0.as_secs() / 3,
+        wait_high_s: auto.outcome_slow.0.as_secs(),
+        wait_low_s: auto.outcome_slow.0.as_secs() / 3,
         backlog_low: auto.backlog_low,
         storm_min_ms: millis(auto.storm_min.0),
         calm_after_ms: millis(auto.calm_after.0),

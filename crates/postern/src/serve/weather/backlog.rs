@@ -81,7 +81,7 @@ impl Backlog {
                 hop_down_s: away.hop_s(route_of(routes, domain)),
                 filter_down_s: away.filter_s(domain),
                 // A verdict takes this long, and those that stand before it take theirs.
-                filter_wait_s: away.verdict_s(domain) + promise.seconds_for(of.awaited).unwrap_or(0),
+                wait_s: away.verdict_s(domain).saturating_add(promise.wait_s(of.awaited)),
                 backlog: of.ready,
             }
         };
