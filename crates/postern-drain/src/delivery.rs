@@ -124,7 +124,7 @@ impl Plan {
             let domain = &recipient.address.domain;
             let own = **domain == *lease.lane.key;
             let held = !own && mode_of(&Lane::new(&**domain, lease.lane.class), modes) == Mode::Hold;
-            let marked_for_others = !own && meta.judgement.is_some() && !filters.judges(domain);
+            let marked_for_others = !own && meta.judgement.is_some() && filters.spares(domain);
             let decided = match table.resolve(meta.arrival.via, domain) {
                 // The last guard: nothing unjudged leaves to a domain with filters.
                 _ if held || marked_for_others || filters.must_judge(meta, domain) => Some(kept(now)),
@@ -404,7 +404,7 @@ impl Worker {
             RELEASED_CLASS if !own => letter.meta.checks.class,
             class => class,
         };
-        if !own && letter.meta.judgement.is_some() && !self.options.filters.load().judges(&letter.domain) {
+        if !own && letter.meta.judgement.is_some() && self.options.filters.load().spares(&letter.domain) {
             // Judged for others on the same list; this domain wants none of it.
             (letter.meta.judged, letter.meta.judgement) = (false, None);
         }
@@ -492,8 +492,10 @@ impl Content {
             tracing::warn!(item = %lease.id, %error, "a message cannot be read");
             Reply::new(451, Enhanced(4, 3, 0), "The message could not be read, try again later")
         };
-        let beginning = beginning(&lease.body, BEGINNING_BYTES_MAX as u64).await.map_err(unreadable)?;
-        let Edited { mut head, body_at } = edited(&beginning, judgement);
+        let Edited { mut head, body_at } = match &lease.body {
+            BodySource::Inline(bytes) => edited(&bytes[..bytes.len().min(BEGINNING_BYTES_MAX)], judgement),
+            file => edited(&beginning(file, BEGINNING_BYTES_MAX as u64).await.map_err(unreadable)?, judgement),
+        };
         let marks = marks(judgement);
         meta.eight_bit |= !head.is_ascii() || !marks.is_ascii();
         let (body, from) = match new_body {

@@ -57,7 +57,12 @@ impl FilterTable {
     /// Whether mail of strangers for `domain` (lower case) is judged.
     #[must_use]
     pub fn judges(&self, domain: &str) -> bool {
-        !self.filters.is_empty() && !self.unjudged.contains(domain)
+        !self.filters.is_empty() && !self.spares(domain)
+    }
+
+    /// Whether `domain` (lower case) wants no judging though there are filters.
+    pub(crate) fn spares(&self, domain: &str) -> bool {
+        self.unjudged.contains(domain)
     }
 
     /// Whether this message must not leave to `domain` as it is: it came through the public door and no

@@ -13,7 +13,7 @@ use postern_proto::judgement::Action;
 use postern_proto::received::received_field;
 use postern_proto::reply::{Enhanced, Reply};
 use postern_spool::{BodySource, Child, ChildBody, Fate, FinishError, Lane, Lease};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::delivery::{Load, fate};
 use crate::filters::{FilterOptions, FilterTable};
@@ -61,8 +61,7 @@ impl Drop for Places {
 impl Worker {
     /// Judges an item. What is to be delivered comes back; everything else is settled here.
     pub(crate) async fn judge(&self, lease: Lease, meta: Meta, places: Places, released: bool) -> Option<Load> {
-        let heard = timeout(JUDGING_MAX, self.hear(&lease, &meta, places)).await;
-        let hearing = match heard.unwrap_or_else(|_| Err(Outcome::Unreached("the filters took too long".to_owned()))) {
+        let hearing = match self.hear(&lease, &meta, places).await {
             Ok(hearing) => hearing,
             Err(outcome) => {
                 self.settle_all(lease, &meta, outcome, released).await;
@@ -88,11 +87,12 @@ impl Worker {
         };
         let subject = Subject { meta, id: &id, received: received.as_bytes(), body };
         let mut hearing = Hearing::new();
-        let table = places.table.clone();
+        let (table, until) = (places.table.clone(), Instant::now() + JUDGING_MAX);
         for options in &table.filters {
             self.note_filter(&options.filter.name);
             let asked_ms = self.now_ms();
-            let found = filter::judge(&options.filter, &self.options.hostname, &subject).await;
+            let judging = filter::judge(&options.filter, &self.options.hostname, &subject);
+            let found = timeout_at(until, judging).await.unwrap_or(Err(FilterError::TimedOut));
             let took_ms = self.now_ms() - asked_ms;
             let finding = self.note_finding(options, found, took_ms, &id, &mut places)?;
             if !hearing.hear(options, finding) {
@@ -174,10 +174,11 @@ impl Worker {
 
     /// The session's answer; nothing is kept. The lease comes back when the item was committed meanwhile.
     async fn refuse(&self, lease: Lease, reply: Reply) -> Option<Lease> {
-        let id = lease.id;
+        let (id, class) = (lease.id, lease.lane.class);
         self.settling(id);
         match self.spool.finish(lease, fate(&Verdict::Refused(reply.clone())), Vec::new()).await {
             Ok(()) => {
+                self.counters.note_left(class);
                 tracing::info!(item = %id, %reply, "refused by a filter");
                 None
             }
@@ -198,13 +199,16 @@ impl Worker {
         if action_of(&meta) != Action::Quarantine && apart.is_none() {
             return Some(Load { lease, meta, asked: Some(asked), body });
         }
-        let id = lease.id;
+        let (id, class) = (lease.id, lease.lane.class);
         self.settling(id);
         let mut children = children_of(&lease, &meta);
         children.extend(apart.iter().flat_map(|apart| children_of(&lease, apart)));
         let aside = children.iter().filter(|child| child.lane.class == QUARANTINE_CLASS).count();
         match self.spool.finish(lease, Fate::Delivered, children).await {
-            Ok(()) => tracing::info!(item = %id, aside, "in quarantine, or parted by a filter"),
+            Ok(()) => {
+                self.counters.note_left(class);
+                tracing::info!(item = %id, aside, "in quarantine, or parted by a filter");
+            }
             Err(error) => tracing::warn!(item = %id, %error, "could not be settled"),
         }
         None

@@ -4,6 +4,7 @@
 //! when it has been kept for its time, or when there is too much of it: the oldest first, and never
 //! silently. What is held (`queue hold`) is never dropped.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
@@ -87,7 +88,6 @@ impl Worker {
             let (worker, lane) = (self.clone(), oldest.lane.clone());
             tokio::task::spawn_local(async move {
                 worker.drop_quarantined(&lane, excess, kept_since).await;
-                worker.tidying.set(false);
             });
         }
     }
@@ -96,6 +96,7 @@ impl Worker {
     /// more at most.
     async fn drop_quarantined(&self, lane: &Lane, mut excess: usize, kept_since: u64) {
         let until = now_unix_ms() + millis(LEASE);
+        let _tidying = Tidying(&self.tidying);
         let (mut dropped, mut some) = (0, Vec::new());
         for lease in self.spool.lease(lane, QUARANTINE_BATCH_MAX, until).await {
             let too_old = lease.id.unix_ms() <= kept_since;
@@ -117,8 +118,19 @@ impl Worker {
         if dropped > 0 {
             self.counters.quarantine_dropped.fetch_add(dropped, Ordering::Relaxed);
             let some = some.join("; ");
+            // There may be more: it is looked at again at once.
+            self.put_off(0);
             tracing::warn!(domain = %lane.key, dropped, some, "dropped from the quarantine: too old, or too many");
         }
+    }
+}
+
+/// Ends with the batch, however that ends.
+struct Tidying<'a>(&'a Cell<bool>);
+
+impl Drop for Tidying<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

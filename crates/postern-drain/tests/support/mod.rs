@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "a helper module of the tests, not an interface")]
 
 pub mod hop;
+pub mod milter;
 pub mod rspamd;
 
 use std::cell::RefCell;
