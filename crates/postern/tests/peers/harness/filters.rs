@@ -137,7 +137,11 @@ worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 2; }}
         );
         let config = self.scratch.file("rspamd.conf", config);
         let mut command = self.peers.command("usr/bin/rspamd");
-        command.args(["-f", "-i", "-u", "root", "-g", "root", "-c"]).arg(config);
+        command.arg("-f").arg("-c").arg(config);
+        if rustix::process::geteuid().is_root() {
+            // Without a user of its own on this machine it would not start.
+            command.args(["-i", "-u", "root", "-g", "root"]);
+        }
         let share = self.peers.path("usr/share/rspamd");
         for (name, folder) in
             [("SHAREDIR", ""), ("RULESDIR", "rules"), ("LUALIBDIR", "lualib"), ("PLUGINSDIR", "plugins")]
@@ -218,11 +222,7 @@ worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 2; }}
         }
         command.env("LD_LIBRARY_PATH", self.peers.library_path());
         command.env("PYTHONPATH", self.peers.path("usr/lib/python3/dist-packages"));
-        command
-            .arg("-u")
-            .arg(script)
-            .arg(format!("inet:{}@127.0.0.1", self.port))
-            .arg(self.scratch.path());
+        command.arg("-u").arg(script).arg(format!("inet:{}@127.0.0.1", self.port)).arg(self.scratch.path());
         command
     }
 }
