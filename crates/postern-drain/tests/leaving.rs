@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use postern_drain::{Carries, DestinationState, DrainOptions, RELEASED_CLASS, Released, Route, revive};
+use postern_drain::{Carries, DestinationState, DrainOptions, Health, RELEASED_CLASS, Released, Route, revive};
 use postern_net::client::ClientAddress;
 use postern_proto::envelope::{Notify, Via};
 use postern_proto::mode::Mode;
@@ -434,9 +434,13 @@ async fn mail_waits_for_a_hop_that_comes_back() {
         site.collect(&mail(ANN)).await;
     }
     site.until("tried", |_| site.drain.stats().deferred > 0).await;
+    let away = site.drain.health("example.com").hop.unwrap();
+    assert_eq!(away.name, hop.lmtp());
+    assert!(now_unix_ms() - away.since_unix_ms < 60_000);
     hop.set_down(false);
     hop.until_got(10).await;
     site.until_empty().await;
+    assert_eq!(site.drain.health("example.com"), Health::default());
     let stats = &site.drain.stats().destinations[0];
     assert_eq!((stats.state, stats.last_error.as_deref()), (DestinationState::Up, None));
 }
