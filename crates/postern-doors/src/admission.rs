@@ -21,7 +21,6 @@ use postern_trust::shares::Shares;
 use postern_trust::{Book, Class, Evidence, EvidenceSender, admission};
 
 use crate::crowd::{Crowd, Intake, Merit};
-use crate::deadlines::Slots;
 use crate::limits;
 use crate::ranks::Ranks;
 use crate::stats::{DoorStats, count};
@@ -68,7 +67,7 @@ impl Admission {
 }
 
 /// One thread's side.
-pub(crate) struct Usher {
+pub struct Usher {
     admission: Option<Admission>,
     crowd: Arc<Crowd>,
     thread: usize,
@@ -77,20 +76,34 @@ pub(crate) struct Usher {
 }
 
 /// What a transaction looks like to admission.
-pub(crate) struct Applicant<'a> {
-    pub(crate) class: Class,
-    pub(crate) ip: IpAddr,
-    pub(crate) sender: &'a str,
-    pub(crate) recipient: &'a str,
-    pub(crate) authorised_domain: Option<&'a str>,
-    pub(crate) listed_good: bool,
+pub struct Applicant<'a> {
+    /// Of this transaction.
+    pub class: Class,
+    /// The client.
+    pub ip: IpAddr,
+    /// The reverse-path; empty for `<>`.
+    pub sender: &'a str,
+    /// One recipient.
+    pub recipient: &'a str,
+    /// What SPF lets it speak for.
+    pub authorised_domain: Option<&'a str>,
+    /// On more good lists than bad ones.
+    pub listed_good: bool,
     /// Its mail would be answered at the receipt.
-    pub(crate) collecting: bool,
-    pub(crate) now_s: u64,
+    pub collecting: bool,
+    /// Wall clock.
+    pub now_s: u64,
+}
+
+/// Where connections sit, as far as it is the usher's business.
+pub trait Places {
+    /// Tells a connection to go, and wakes it.
+    fn evict(&self, index: usize, why: Eviction);
 }
 
 impl Usher {
-    pub(crate) fn new(admission: Option<Admission>, crowd: Arc<Crowd>, thread: usize, connections_max: usize) -> Self {
+    /// For one thread of a door.
+    pub fn new(admission: Option<Admission>, crowd: Arc<Crowd>, thread: usize, connections_max: usize) -> Self {
         let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX);
         Self { admission, crowd, thread, ranks: RefCell::default(), connections_max }
     }
@@ -99,7 +112,8 @@ impl Usher {
         self.admission.as_ref()
     }
 
-    pub(crate) fn crowd(&self) -> &Crowd {
+    /// Who is in, over all threads.
+    pub fn crowd(&self) -> &Crowd {
         &self.crowd
     }
 
@@ -122,7 +136,7 @@ impl Usher {
     }
 
     /// A client has connected: may it stay? Somebody else may be told to go for it.
-    pub(crate) fn admit(&self, class: Class, slots: &Slots, stats: &DoorStats) -> bool {
+    pub fn admit(&self, class: Class, slots: &impl Places, stats: &DoorStats) -> bool {
         if let Some(admission) = self.admission.as_ref().filter(|_| class > Class::Known) {
             spin(admission.spin);
         }
@@ -134,7 +148,7 @@ impl Usher {
         admitted
     }
 
-    fn decide(&self, class: Class, slots: &Slots) -> bool {
+    fn decide(&self, class: Class, slots: &impl Places) -> bool {
         let standing = self.crowd.standing();
         let in_turn = standing.iter().sum::<u32>() < self.connections_max;
         let Some(admission) = &self.admission else { return in_turn };
@@ -163,12 +177,12 @@ impl Usher {
         }
     }
 
-    fn make_room(&self, victim: Class, slots: &Slots) -> bool {
+    fn make_room(&self, victim: Class, slots: &impl Places) -> bool {
         self.send_away(victim, Eviction::Place, slots) || self.crowd.ask_another(victim)
     }
 
     /// Tells the longest idle of a class to go.
-    fn send_away(&self, class: Class, why: Eviction, slots: &Slots) -> bool {
+    fn send_away(&self, class: Class, why: Eviction, slots: &impl Places) -> bool {
         let Some((index, _)) = self.ranks.borrow().longest_idle(class) else { return false };
         self.leave(index, class);
         self.crowd.told_to_go(class, why == Eviction::Idle);
@@ -182,7 +196,7 @@ impl Usher {
     }
 
     /// Places that other threads have asked for.
-    pub(crate) fn serve_wanted(&self, slots: &Slots) {
+    pub fn serve_wanted(&self, slots: &impl Places) {
         let desk = self.crowd.desk(self.thread);
         for class in Class::ALL {
             for _ in 0..desk.take_wanted(class) {
@@ -192,7 +206,7 @@ impl Usher {
     }
 
     /// Descriptors are used up although the limit is not reached: a few of the worst go.
-    pub(crate) fn make_room_at_once(&self, slots: &Slots) {
+    pub(crate) fn make_room_at_once(&self, slots: &impl Places) {
         if self.merit() == Merit::On && self.crowd.leaving() < limits::LEAVING_MAX {
             let worst = Class::ALL.into_iter().rev().find(|class| self.ranks.borrow().len(*class) > 0);
             for class in worst.into_iter().cycle().take(limits::EVICTED_AT_ONCE) {
@@ -203,7 +217,7 @@ impl Usher {
 
     /// Sends away whoever has moved nothing on for longer than the weather allows. In the calm
     /// that is the session's own timer's business.
-    pub(crate) fn send_idle_away(&self, now: Instant, slots: &Slots) {
+    pub fn send_idle_away(&self, now: Instant, slots: &impl Places) {
         let level = self.level();
         if level == Level::Calm || self.merit() != Merit::On {
             return;
@@ -221,25 +235,26 @@ impl Usher {
     }
 
     /// The connection has moved on: it is the last of its class to go.
-    pub(crate) fn stand(&self, index: usize, class: Class, now: Instant) {
+    pub fn stand(&self, index: usize, class: Class, now: Instant) {
         let mut ranks = self.ranks.borrow_mut();
         ranks.stand(index, class, now);
         self.crowd.desk(self.thread).publish(class, ranks.len(class));
     }
 
-    pub(crate) fn stands(&self, index: usize) -> bool {
+    /// Whether the connection could be sent away.
+    pub fn stands(&self, index: usize) -> bool {
         self.ranks.borrow().stands(index)
     }
 
     /// The connection must not be sent away now, or is gone.
-    pub(crate) fn leave(&self, index: usize, class: Class) {
+    pub fn leave(&self, index: usize, class: Class) {
         let mut ranks = self.ranks.borrow_mut();
         ranks.leave(index);
         self.crowd.desk(self.thread).publish(class, ranks.len(class));
     }
 
     /// How long the greeting waits, to see who speaks first.
-    pub(crate) fn greet_wait(&self, class: Class) -> Duration {
+    pub fn greet_wait(&self, class: Class) -> Duration {
         match self.merit() {
             Merit::On => Duration::from_millis(admission::patience(class, self.level()).greet_wait_ms),
             _ => Duration::ZERO,
@@ -247,7 +262,7 @@ impl Usher {
     }
 
     /// Whether a client of this class may send more of its message now.
-    pub(crate) fn may_receive(&self, class: Class) -> bool {
+    pub fn may_receive(&self, class: Class) -> bool {
         let Some(admission) = self.admission.as_ref().filter(|admission| admission.merit() == Merit::On) else {
             return true;
         };
@@ -259,7 +274,7 @@ impl Usher {
     }
 
     /// Whether mail is taken from this client for this recipient now.
-    pub(crate) fn consider(&self, applicant: &Applicant<'_>) -> Result<(), Deferral> {
+    pub fn consider(&self, applicant: &Applicant<'_>) -> Result<(), Deferral> {
         let Some(admission) = &self.admission else { return Ok(()) };
         let merit = admission.merit();
         if merit == Merit::Off {
@@ -296,14 +311,14 @@ impl Usher {
     }
 
     /// A client asked for recipients that are not there.
-    pub(crate) fn note_bad_recipient(&self, ip: IpAddr, now_s: u64) {
+    pub fn note_bad_recipient(&self, ip: IpAddr, now_s: u64) {
         if let Some(admission) = &self.admission {
             admission.bad_recipients.record(ip, 1, now_s);
         }
     }
 
     /// What a client did.
-    pub(crate) fn tell(&self, evidence: Evidence) {
+    pub fn tell(&self, evidence: Evidence) {
         if let Some(admission) = &self.admission {
             admission.evidence.send(evidence);
         }

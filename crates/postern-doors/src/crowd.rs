@@ -53,7 +53,8 @@ pub struct CrowdSnapshot {
 }
 
 impl Crowd {
-    pub(crate) fn new(threads: usize) -> Self {
+    /// Nobody is there, at a door of so many threads.
+    pub fn new(threads: usize) -> Self {
         Self {
             open: Default::default(),
             leaving: Default::default(),
@@ -79,19 +80,22 @@ impl Crowd {
     }
 
     /// Connections by class without those that were told to go.
-    pub(crate) fn standing(&self) -> [u32; CLASSES] {
+    pub fn standing(&self) -> [u32; CLASSES] {
         std::array::from_fn(|class| self.open[class].load(Relaxed).saturating_sub(self.leaving[class].load(Relaxed)))
     }
 
-    pub(crate) fn leaving(&self) -> u32 {
+    /// Connections that were told to go and are not gone yet.
+    pub fn leaving(&self) -> u32 {
         self.leaving.iter().map(|count| count.load(Relaxed)).sum()
     }
 
-    pub(crate) fn enter(&self, class: Class) {
+    /// One has come in.
+    pub fn enter(&self, class: Class) {
         self.open[class as usize].fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn leave(&self, class: Class, was_told: bool) {
+    /// One is gone.
+    pub fn leave(&self, class: Class, was_told: bool) {
         self.open[class as usize].fetch_sub(1, Relaxed);
         if was_told {
             self.leaving[class as usize].fetch_sub(1, Relaxed);
@@ -116,7 +120,7 @@ impl Crowd {
     }
 
     /// A client's message grew or is gone.
-    pub(crate) fn hold(&self, class: Class, before: usize, now: usize) {
+    pub fn hold(&self, class: Class, before: usize, now: usize) {
         let held = &self.held[class as usize];
         match now.checked_sub(before) {
             Some(more) => held.fetch_add(more as u64, Relaxed),
@@ -209,7 +213,7 @@ impl Intake {
 
     /// A message of this class was taken: it stands in the way of its own class and of those
     /// behind it, because what is better leaves first.
-    pub(crate) fn taken(&self, class: Class) {
+    pub fn taken(&self, class: Class) {
         for cell in &self.room[class as usize..] {
             // Lost updates beside a publish are made good by the next one, 250 ms later.
             let room = cell.load(Relaxed);

@@ -14,6 +14,8 @@ use postern_proto::time::Instant;
 use postern_spool::{EventKind, ItemId};
 use postern_trust::Class;
 
+use crate::admission::Places;
+
 /// What a connection shares with the rest of its runtime. Cheap to keep, never sent.
 pub(crate) struct Slot {
     /// Tells this connection from others that had its place before.
@@ -176,14 +178,6 @@ impl Slots {
         self.slots.borrow().get(index).cloned().flatten()
     }
 
-    /// Tells a connection to go, and wakes it.
-    pub(crate) fn evict(&self, index: usize, why: Eviction) {
-        if let Some(slot) = self.get(index) {
-            slot.told_to_go.set(Some(why));
-            slot.wake();
-        }
-    }
-
     /// Wakes those whose time has come.
     pub(crate) fn fire(&self, now: Instant) {
         for slot in self.slots.borrow().iter().flatten() {
@@ -202,6 +196,15 @@ impl Slots {
     pub(crate) fn stop(&self) {
         for slot in self.slots.borrow().iter().flatten() {
             slot.stopping.set(true);
+            slot.wake();
+        }
+    }
+}
+
+impl Places for Slots {
+    fn evict(&self, index: usize, why: Eviction) {
+        if let Some(slot) = self.get(index) {
+            slot.told_to_go.set(Some(why));
             slot.wake();
         }
     }

@@ -31,3 +31,9 @@ pub use crowd::{Crowd, CrowdSnapshot, Intake};
 pub use door::{DoorListeners, DoorOptions, Doors, StartError};
 pub use policy::{CalloutTarget, Policy, Recipients};
 pub use stats::{DoorStats, DoorStatsSnapshot};
+
+/// Who comes in and who must go, without sockets: for the simulator.
+#[doc(hidden)]
+pub mod machine {
+    pub use crate::admission::{Applicant, Places, Usher};
+}

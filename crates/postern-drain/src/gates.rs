@@ -12,7 +12,7 @@ use crate::schedule::Gate;
 
 /// The gates of today's filters.
 #[derive(Debug, Default)]
-pub(crate) struct Gates {
+pub struct Gates {
     table: Arc<FilterTable>,
     gates: Vec<FilterGate>,
 }
@@ -27,7 +27,7 @@ struct FilterGate {
 
 /// What a judgement says about its filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sign {
+pub enum Sign {
     /// It judged.
     Answered,
     /// Nobody is there.
@@ -40,7 +40,7 @@ pub(crate) enum Sign {
 
 impl Gates {
     /// Takes over a table. A filter that is configured as before keeps its gate. True when it is another one.
-    pub(crate) fn set_table(&mut self, table: &Arc<FilterTable>, options: &DrainOptions) -> bool {
+    pub fn set_table(&mut self, table: &Arc<FilterTable>, options: &DrainOptions) -> bool {
         if Arc::ptr_eq(&self.table, table) {
             return false;
         }
@@ -59,17 +59,17 @@ impl Gates {
     }
 
     /// Messages that may be judged now.
-    pub(crate) fn free_at(&self, now_ms: u64) -> usize {
+    pub fn free_at(&self, now_ms: u64) -> usize {
         self.gates.iter().map(|gate| gate.gate.free_at(now_ms)).min().unwrap_or(usize::MAX)
     }
 
     /// Milliseconds that nobody should wait for: a filter is away, or somebody finds out whether it is back.
-    pub(crate) fn keeps_waiting_at(&self, now_ms: u64) -> Option<u64> {
+    pub fn keeps_waiting_at(&self, now_ms: u64) -> Option<u64> {
         self.gates.iter().filter_map(|gate| gate.gate.keeps_waiting_at(now_ms)).max()
     }
 
     /// Takes a place at every filter; false when one has none.
-    pub(crate) fn try_start_at(&mut self, now_ms: u64) -> bool {
+    pub fn try_start_at(&mut self, now_ms: u64) -> bool {
         let free = self.free_at(now_ms) > 0;
         if free {
             self.gates.iter_mut().for_each(|gate| {
@@ -81,7 +81,7 @@ impl Gates {
 
     /// Gives the place at one filter back. One message that keeps a filter busy for too long closes it for
     /// nobody: silence counts only when no other message was judged since this one came (`asked_ms`).
-    pub(crate) fn give_back_at(&mut self, name: &str, sign: Sign, asked_ms: u64, now_ms: u64, random: u64) {
+    pub fn give_back_at(&mut self, name: &str, sign: Sign, asked_ms: u64, now_ms: u64, random: u64) {
         let Some(gate) = self.gates.iter_mut().find(|gate| gate.options.filter.name == name) else { return };
         match sign {
             Sign::Answered => {
@@ -97,7 +97,7 @@ impl Gates {
     }
 
     /// Milliseconds until a filter may be asked again that is away, and judgements under way.
-    pub(crate) fn state_at(&self, name: &str, now_ms: u64) -> (Option<u64>, usize) {
+    pub fn state_at(&self, name: &str, now_ms: u64) -> (Option<u64>, usize) {
         let gate = self.gates.iter().find(|gate| gate.options.filter.name == name);
         gate.map_or((None, 0), |gate| (gate.gate.away_at(now_ms), gate.gate.running()))
     }

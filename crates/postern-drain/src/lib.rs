@@ -48,3 +48,13 @@ pub use quarantine::{ReleaseAs, release_quarantined};
 pub use revive::revive;
 pub use route::{Route, RouteError, RouteTable};
 pub use stats::{ClassStats, DestinationState, DestinationStats, DrainStats, FilterStats};
+
+/// The pure decisions of the drain: for the simulator.
+#[doc(hidden)]
+pub mod machine {
+    pub use crate::gates::{Gates, Sign};
+    pub use crate::order::{Floor, same_class, sort};
+    pub use crate::ruling::{Hearing, Judged, Ruling};
+    pub use crate::schedule::{Gate, Retry};
+    pub use crate::settle::{Action, Attempt, Handover, Letter, Outcome, Settlement, Told, Verdict, settle};
+}

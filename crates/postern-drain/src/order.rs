@@ -16,7 +16,7 @@ pub(crate) fn rank(class: u8) -> usize {
 }
 
 /// Sorts lanes for one look at them; `turn` rotates those that are alike.
-pub(crate) fn sort(lanes: &mut [LaneStats], turn: usize) {
+pub fn sort(lanes: &mut [LaneStats], turn: usize) {
     if !lanes.is_empty() {
         lanes.rotate_left(turn % lanes.len());
     }
@@ -24,14 +24,14 @@ pub(crate) fn sort(lanes: &mut [LaneStats], turn: usize) {
 }
 
 /// How many of the sorted lanes are of the first one's class.
-pub(crate) fn same_class(lanes: &[LaneStats]) -> usize {
+pub fn same_class(lanes: &[LaneStats]) -> usize {
     let first = lanes.first().map(|lane| rank(lane.lane.class));
     lanes.iter().take_while(|lane| Some(rank(lane.lane.class)) == first).count()
 }
 
 /// Whose turn it is when it is not the best one's.
 #[derive(Debug, Default)]
-pub(crate) struct Floor {
+pub struct Floor {
     /// Messages that left before others of a lower class which were ready.
     passed_over: u32,
     turn: usize,
@@ -39,14 +39,14 @@ pub(crate) struct Floor {
 
 impl Floor {
     /// `n` messages left while something of a lower class was ready.
-    pub(crate) fn pass_over(&mut self, n: usize) {
+    pub fn pass_over(&mut self, n: usize) {
         // No more than two turns are owed: a class that could not leave for an hour is owed no hour.
         self.passed_over = self.passed_over.saturating_add(u32::try_from(n).unwrap_or(u32::MAX)).min(2 * FLOOR_EVERY);
     }
 
     /// Those of the lower lanes that are to be tried now, the first that gives a message ends it; none when
     /// it is not their turn.
-    pub(crate) fn lanes(&mut self, lower: &[LaneStats]) -> Vec<usize> {
+    pub fn lanes(&mut self, lower: &[LaneStats]) -> Vec<usize> {
         if self.passed_over < FLOOR_EVERY || lower.is_empty() {
             return Vec::new();
         }
@@ -57,7 +57,7 @@ impl Floor {
     }
 
     /// A lower class has had its turn.
-    pub(crate) fn served(&mut self) {
+    pub fn served(&mut self) {
         self.passed_over = self.passed_over.saturating_sub(FLOOR_EVERY);
     }
 }

@@ -16,7 +16,7 @@ use crate::settle::{bounded, clean};
 
 /// What was said so far, in the order of the filters.
 #[derive(Clone, Debug)]
-pub(crate) struct Hearing {
+pub struct Hearing {
     action: Action,
     score_hundredths: Option<i32>,
     /// Who decided: those with the present action.
@@ -44,7 +44,7 @@ enum End {
 
 /// What becomes of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ruling {
+pub enum Ruling {
     /// 5yz in the session; never after a 250.
     Refuse(Reply),
     /// Not now.
@@ -55,20 +55,22 @@ pub(crate) enum Ruling {
 
 /// A message that was judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Judged {
+pub struct Judged {
     /// With the judgement and the envelope that the filters want.
-    pub(crate) meta: Meta,
+    pub meta: Meta,
     /// Their new body.
-    pub(crate) body: Option<Vec<u8>>,
+    pub body: Option<Vec<u8>>,
     /// The same message for recipients that a filter refused by themselves while it took others: they
     /// get it as spam.
-    pub(crate) apart: Option<Meta>,
+    pub apart: Option<Meta>,
     /// Recipients that a filter wanted added and that are not: not ours, or too many.
-    pub(crate) not_added: usize,
+    pub not_added: usize,
 }
 
 impl Hearing {
-    pub(crate) fn new() -> Self {
+    /// Nothing was said yet.
+    #[expect(clippy::new_without_default, reason = "a hearing begins, it is not a default")]
+    pub fn new() -> Self {
         Self {
             action: Action::Accept,
             score_hundredths: None,
@@ -88,7 +90,7 @@ impl Hearing {
     }
 
     /// Takes in what one filter said. False when that ends the judging.
-    pub(crate) fn hear(&mut self, options: &FilterOptions, finding: Finding) -> bool {
+    pub fn hear(&mut self, options: &FilterOptions, finding: Finding) -> bool {
         let on_spam = match options.on_spam {
             OnSpam::Mark => Action::Mark,
             OnSpam::Quarantine => Action::Quarantine,
@@ -167,7 +169,7 @@ impl Hearing {
 
     /// Decides. `tentative`: the sender waits for the answer. `ours`: whether a domain's mail is delivered
     /// here, which bounds what filters may add: they must not make a relay of us.
-    pub(crate) fn rule(&self, meta: &Meta, tentative: bool, ours: impl Fn(&str) -> bool) -> Ruling {
+    pub fn rule(&self, meta: &Meta, tentative: bool, ours: impl Fn(&str) -> bool) -> Ruling {
         let refused_all = (0..meta.recipients.len()).all(|i| self.refused.iter().any(|(at, _)| *at == i));
         match &self.end {
             Some(End::Defer(reply)) => return Ruling::Defer(reply.clone()),

@@ -10,14 +10,15 @@ use crate::limits::EXPIRE_LOOK_MS;
 
 /// When a message is tried again, and when it has been tried enough.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Retry {
+pub struct Retry {
     first_ms: u64,
     max_ms: u64,
     expire_after_ms: u64,
 }
 
 impl Retry {
-    pub(crate) fn new(options: &DrainOptions) -> Self {
+    /// As configured.
+    pub fn new(options: &DrainOptions) -> Self {
         Self {
             first_ms: millis(options.retry_first),
             max_ms: millis(options.retry_max),
@@ -52,7 +53,7 @@ impl Retry {
 /// only its success opens it to all again. Failures of deliveries that were already under way when
 /// it closed say nothing new and do not double again.
 #[derive(Clone, Debug)]
-pub(crate) struct Gate {
+pub struct Gate {
     concurrency_max: usize,
     first_ms: u64,
     max_ms: u64,
@@ -62,7 +63,8 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn new(options: &DrainOptions) -> Self {
+    /// Open.
+    pub fn new(options: &DrainOptions) -> Self {
         Self {
             concurrency_max: options.concurrency_max.max(1),
             first_ms: millis(options.backoff_first),
@@ -79,7 +81,7 @@ impl Gate {
     }
 
     /// Deliveries that may start now.
-    pub(crate) fn free_at(&self, now_ms: u64) -> usize {
+    pub fn free_at(&self, now_ms: u64) -> usize {
         if self.backing_off_at(now_ms).is_some() {
             return 0;
         }
@@ -93,13 +95,13 @@ impl Gate {
     }
 
     /// The last attempt did not reach it: milliseconds until the next may start, none while it runs.
-    pub(crate) fn away_at(&self, now_ms: u64) -> Option<u64> {
+    pub fn away_at(&self, now_ms: u64) -> Option<u64> {
         (self.failures > 0).then(|| self.backing_off_at(now_ms).unwrap_or(0))
     }
 
     /// Milliseconds that a waiting sender should not wait for: the destination backs off, or
     /// somebody finds out this moment whether it is back, which takes up to a connect timeout.
-    pub(crate) fn keeps_waiting_at(&self, now_ms: u64) -> Option<u64> {
+    pub fn keeps_waiting_at(&self, now_ms: u64) -> Option<u64> {
         let probing = (self.failures > 0 && self.running > 0).then_some(PROBE_MS);
         self.backing_off_at(now_ms).or(probing)
     }
@@ -109,20 +111,20 @@ impl Gate {
     }
 
     /// Takes a place; false when there is none.
-    pub(crate) fn try_start_at(&mut self, now_ms: u64) -> bool {
+    pub fn try_start_at(&mut self, now_ms: u64) -> bool {
         let free = self.free_at(now_ms) > 0;
         self.running += usize::from(free);
         free
     }
 
     /// A delivery ended and the destination spoke to us, whatever it said.
-    pub(crate) fn handle_reached(&mut self) {
+    pub fn handle_reached(&mut self) {
         self.running = self.running.saturating_sub(1);
         self.failures = 0;
     }
 
     /// A delivery ended because the destination could not be reached.
-    pub(crate) fn handle_unreached_at(&mut self, now_ms: u64, random: u64) {
+    pub fn handle_unreached_at(&mut self, now_ms: u64, random: u64) {
         self.running = self.running.saturating_sub(1);
         if self.backing_off_at(now_ms).is_none() {
             self.failures = self.failures.saturating_add(1);
@@ -132,7 +134,7 @@ impl Gate {
     }
 
     /// A delivery ended without saying anything about the destination.
-    pub(crate) fn handle_unknown(&mut self) {
+    pub fn handle_unknown(&mut self) {
         self.running = self.running.saturating_sub(1);
     }
 }

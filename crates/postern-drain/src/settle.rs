@@ -14,7 +14,7 @@ use crate::schedule::Retry;
 
 /// How one recipient fared in this attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// Somebody else is responsible now. `reports` says that they know of `NOTIFY=` and will
     /// report success themselves (RFC 3461 section 5.2.2), or that it was final delivery.
     Delivered(Handover),
@@ -43,7 +43,7 @@ impl Outcome {
 
 /// Who took the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Handover {
+pub enum Handover {
     /// A mailbox of ours, or LMTP: final delivery.
     Final,
     /// A hop that understood `NOTIFY=`.
@@ -54,17 +54,21 @@ pub(crate) enum Handover {
 
 /// Everything a settlement depends on.
 #[derive(Debug)]
-pub(crate) struct Attempt<'a> {
-    pub(crate) meta: &'a Meta,
+pub struct Attempt<'a> {
+    /// As leased.
+    pub meta: &'a Meta,
     /// One per recipient, in their order.
-    pub(crate) outcomes: &'a [Outcome],
+    pub outcomes: &'a [Outcome],
     /// Recipient domain of the lane the item lies in.
-    pub(crate) lane_key: &'a str,
+    pub lane_key: &'a str,
     /// A sender is waiting and nothing is durable yet.
-    pub(crate) tentative: bool,
-    pub(crate) now_unix_ms: u64,
-    pub(crate) retry: &'a Retry,
-    pub(crate) random: u64,
+    pub tentative: bool,
+    /// Wall clock.
+    pub now_unix_ms: u64,
+    /// When to try again.
+    pub retry: &'a Retry,
+    /// For the jitter.
+    pub random: u64,
 }
 
 impl Attempt<'_> {
@@ -77,11 +81,12 @@ impl Attempt<'_> {
 
 /// What to do with the item.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Settlement {
+pub enum Settlement {
     /// It stays, with this metadata.
     Postpone(Box<Letter>),
     /// It goes, and these come in its place, atomically.
     Finish {
+        /// What a waiting session hears.
         verdict: Verdict,
         /// Recipients that remain, by domain.
         rest: Vec<Letter>,
@@ -94,30 +99,39 @@ pub(crate) enum Settlement {
 
 /// What a waiting session is to hear; means nothing once the item was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
+    /// It has arrived.
     Delivered,
+    /// 5yz.
     Refused(Reply),
+    /// 4yz.
     Deferred(Reply),
 }
 
 /// The same bytes for fewer recipients, all in one domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Letter {
-    pub(crate) domain: String,
-    pub(crate) meta: Meta,
-    pub(crate) due_unix_ms: u64,
+pub struct Letter {
+    /// Of all its recipients.
+    pub domain: String,
+    /// With those recipients only.
+    pub meta: Meta,
+    /// When it may leave.
+    pub due_unix_ms: u64,
 }
 
 /// One recipient in a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    pub(crate) recipient: Recipient,
-    pub(crate) what: Action,
+pub struct Told {
+    /// Who.
+    pub recipient: Recipient,
+    /// What became of it.
+    pub what: Action,
 }
 
 /// `Action:` of RFC 3464 section 2.3.3.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
+    /// For good.
     Failed(Reply),
     /// Final delivery, asked for by `NOTIFY=SUCCESS`.
     Delivered,
@@ -128,7 +142,7 @@ pub(crate) enum Action {
 /// Decides. Of a tentative item that nobody took, what the sender hears is the first explicit
 /// word of a next hop: a 4yz before a 5yz, because a refusal for some must not end the message for
 /// all. Without any explicit word it is postponed, and the door answers at the receipt.
-pub(crate) fn settle(attempt: &Attempt<'_>) -> Settlement {
+pub fn settle(attempt: &Attempt<'_>) -> Settlement {
     debug_assert_eq!(attempt.meta.recipients.len(), attempt.outcomes.len());
     if attempt.tentative && !attempt.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_))) {
         return settle_waiting(attempt);
