@@ -30,7 +30,7 @@ cargo xtask TASK
   licences             licences, sources and duplicates of all dependencies (by cargo-deny when it is there)
   mutants [NAME]       break a promise on purpose; the named test must turn red
   fuzz [--seconds N] [--replay] [TARGET]   fuzz each target for N seconds, or replay the committed corpus only
-  torture [--quick] [--only CASE] [--server NAME] [--binary POSTERN]   the torture suite beside other servers
+  torture [--quick] [--only CASE] [--server NAME] [--binary POSTERN] [--page]   the torture suite beside other servers
   bench [--quick] [--binary POSTERN]   durable collect beside Postfix and smtp-sink, in one run
 ";
 

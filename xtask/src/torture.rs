@@ -12,7 +12,7 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::harness::{self, Peers};
@@ -30,8 +30,14 @@ struct Column {
     what: Result<Value, String>,
 }
 
-/// `torture [--quick] [--only NAME] [--server NAME] [--binary POSTERN]`
+/// `torture [--quick] [--only NAME] [--server NAME] [--binary POSTERN] [--page]`
+///
+/// What each server said is kept in `target/torture`, so that one column can be played anew: `--server NAME` plays it,
+/// `--page` plays nothing and writes the page from what is kept.
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if args.iter().any(|arg| arg == "--page") {
+        return write_page(&kept_columns());
+    }
     let value = |flag: &str| args.iter().skip_while(|arg| *arg != flag).nth(1).cloned();
     let quick = args.iter().any(|arg| arg == "--quick");
     let binary = match value("--binary") {
@@ -43,36 +49,54 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     };
     let peers = Peers::at(&peers::make()?).context("the peers are missing")?;
     let more = peers::make_more(&servers::PACKAGES, &servers::LANDMARKS);
+    let (server, only) = (value("--server"), value("--only"));
     let mut columns = Vec::new();
     for (name, start) in SERVERS {
-        if value("--server").is_some_and(|only| !name.to_lowercase().contains(&only.to_lowercase())) {
+        if server.as_ref().is_some_and(|server| !name.to_lowercase().contains(&server.to_lowercase())) {
             continue;
         }
         eprintln!("torture: {name}");
-        let what = more
-            .as_ref()
-            .map_err(|why| format!("{why:#}"))
-            .and_then(|more| start(&binary, &peers, more).map_err(|why| format!("{why:#}")))
-            .and_then(|server| {
-                play(&binary, &server, quick, value("--only").as_deref()).map_err(|why| format!("{why:#}"))
-            });
-        if let Err(why) = &what {
-            eprintln!("torture: {name} is left out: {why}");
+        let play = |more: &PathBuf| play(&binary, &start(&binary, &peers, more)?, quick, only.as_deref());
+        let what = more.as_ref().map_err(|why| anyhow!("{why:#}")).and_then(play).map_err(|why| format!("{why:#}"));
+        match &what {
+            Ok(report) if only.is_none() => keep(name, report)?,
+            Ok(_) => {}
+            Err(why) => eprintln!("torture: {name} is left out: {why}"),
         }
         columns.push(Column { name, what });
     }
     if columns.is_empty() {
         bail!("no server has that name");
     }
-    let page = table::page(&columns, quick)?;
-    // Parts of the table are for the eyes of whoever asked.
-    if quick || value("--only").is_some() || value("--server").is_some() {
-        print!("{page}");
-    } else {
-        std::fs::write(run::root().join("docs/torture.md"), page)?;
-        println!("written: docs/torture.md");
+    if only.is_none() && server.is_none() {
+        return write_page(&columns);
     }
+    print!("{}", table::page(&columns)?);
     Ok(())
+}
+
+fn write_page(columns: &[Column]) -> Result<()> {
+    std::fs::write(run::root().join("docs/torture.md"), table::page(columns)?)?;
+    println!("written: docs/torture.md");
+    Ok(())
+}
+
+fn kept(name: &str) -> PathBuf {
+    run::target().join("torture").join(format!("{name}.json"))
+}
+
+fn keep(name: &str, report: &Value) -> Result<()> {
+    std::fs::create_dir_all(run::target().join("torture"))?;
+    std::fs::write(kept(name), serde_json::to_vec(report)?)?;
+    Ok(())
+}
+
+fn kept_columns() -> Vec<Column> {
+    let read = |name| -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(kept(name))?)?) };
+    SERVERS
+        .into_iter()
+        .map(|(name, _)| Column { name, what: read(name).map_err(|why| format!("not played: {why}")) })
+        .collect()
 }
 
 fn play(binary: &Path, server: &Server, quick: bool, only: Option<&str>) -> Result<Value> {

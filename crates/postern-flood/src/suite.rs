@@ -91,6 +91,8 @@ pub struct SuiteReport {
     pub greeting: String,
     /// Somebody stopped it.
     pub stopped_early: bool,
+    /// Small crowds, few splits.
+    pub quick: bool,
     /// In the order they were played.
     pub cases: Vec<Outcome>,
 }
@@ -138,6 +140,7 @@ pub fn run(
         target: options.target,
         greeting: stage.greeting.clone(),
         stopped_early: false,
+        quick: options.quick,
         cases: Vec::new(),
     };
     for (number, case) in chosen.iter().enumerate() {

@@ -23,13 +23,13 @@ those of the crowds count, not the last millisecond.
 ";
 
 /// The page.
-pub(super) fn page(columns: &[Column], quick: bool) -> Result<String> {
+pub(super) fn page(columns: &[Column]) -> Result<String> {
     let reports: Vec<(&str, &Value)> =
         columns.iter().filter_map(|column| Some((column.name, column.what.as_ref().ok()?))).collect();
     let (_, first) = reports.first().context("no server could be started")?;
     let mut page = HEAD.to_owned();
-    if quick {
-        page.push_str("\nA quick run: small crowds, few splits.\n");
+    if reports.iter().any(|(_, report)| report["quick"] == true) {
+        page.push_str("\n**A quick run** (`--quick`): crowds of 150 for 1.5 s, few splits.\n");
     }
     let names: Vec<&str> = reports.iter().map(|(name, _)| *name).collect();
     let _ = write!(page, "\n## Verdicts\n\n| attack | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
