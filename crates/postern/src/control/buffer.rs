@@ -137,7 +137,9 @@ impl Intake<'_> {
             Body::Streamed
         };
         let lane = Lane::new(frame.lane.as_str(), frame.class);
-        let item = NewItem { id, lane, meta, due_unix_ms: crate::serve::now_unix_ms(), body: stored };
+        // One that is to be held must not leave before it is.
+        let due_unix_ms = crate::serve::now_unix_ms() + if frame.held { HOLD_WITHIN_MS } else { 0 };
+        let item = NewItem { id, lane, meta, due_unix_ms, body: stored };
         outcome.waiting.insert(id.0, frame.held);
         self.port.append(item, When::Commit);
         Ok(())
@@ -225,6 +227,8 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
 
 /// The spool's own bound for bodies in the log.
 const INLINE_BYTES_MAX: u64 = 128 << 10;
+/// Far longer than a commit and the request to hold take.
+const HOLD_WITHIN_MS: u64 = 60_000;
 const PIECE_BYTES: usize = 64 << 10;
 /// A domain of RFC 1035, or an address literal.
 const LANE_BYTES_MAX: usize = 255;

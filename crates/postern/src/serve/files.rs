@@ -2,17 +2,22 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 /// Written aside, synced, renamed, and the directory synced: after a crash the file is the old or
-/// the new one. Mode 0600.
+/// the new one. Mode 0600, and of the directory's owner: a command run as root must not lock the
+/// server out.
 ///
 /// # Errors
 /// The system's; the old file is then still there.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let (dir, now) = (std::fs::metadata(dir_of(path))?, file.metadata()?);
+    if (dir.uid(), dir.gid()) != (now.uid(), now.gid()) && now.uid() == 0 {
+        fchown(&file, Some(dir.uid()), Some(dir.gid()))?;
+    }
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path)?;
@@ -24,6 +29,9 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The system's.
 pub(crate) fn sync_dir_of(path: &Path) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(dir)?.sync_all()
+    File::open(dir_of(path))?.sync_all()
+}
+
+fn dir_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

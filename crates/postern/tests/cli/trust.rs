@@ -189,6 +189,41 @@ fn a_message_is_explained_and_a_report_counts_against_its_client() {
 }
 
 #[test]
+fn mail_of_a_correspondent_is_stored_with_its_class_and_a_stranger_s_with_another() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let config = "[smtp]\nlisten = \"127.0.0.1:0\"\nxclient_from = [\"127.0.0.0/8\"]\n[dns]\nidentity = false\n";
+    fs::write(dir.path().join("c.toml"), config).expect("written");
+    fs::write(dir.path().join("mail.log"), postfix_log()).expect("written");
+    let server = Server::spawn(dir.path(), &["-c", "c.toml", "--mode", "hold"]);
+    learn(dir.path(), &["--log", "mail.log"]);
+    for (client, class) in [("192.0.2.7", "known"), ("192.0.2.99", "new")] {
+        let mut smtp = server.smtp();
+        smtp.say(&format!("XCLIENT ADDR={client}")).expect("answered");
+        smtp.say("EHLO client.example").expect("answered");
+        let id = id_in(&smtp.send("ann@localhost", BODY).expect("answered")).expect("an id");
+        assert_eq!(why(&server, &id)["class_at_arrival"], class, "{client}");
+    }
+}
+
+#[test]
+fn a_changed_configuration_takes_pins_and_observing_without_a_restart() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let config = |more: &str| {
+        let text = format!("[smtp]\nlisten = \"127.0.0.1:0\"\n[trust]\n{more}");
+        fs::write(dir.path().join("c.toml"), text).expect("written");
+    };
+    config("");
+    let server = Server::spawn(dir.path(), &["-c", "c.toml"]);
+    assert_eq!(class_of(&server, "192.0.2.7"), "new");
+    config("pinned = [\"192.0.2.7\"]\nobserve = true\n");
+    assert_eq!(server.control().ask(r#"{"v":1,"ask":"reload"}"#)["ok"]["needs_restart"], json!([]));
+    assert_eq!(class_of(&server, "192.0.2.7"), "pinned");
+    assert_eq!(server.status()["trust"]["observe"], json!(true));
+    let stays = server.command(&["peer", "rm", "192.0.2.7"]);
+    assert_eq!(stays.code, 65, "that one is the configuration's: {}", stays.out);
+}
+
+#[test]
 fn the_bypass_is_shown_loudly_and_survives_a_restart() {
     let dir = tempfile::tempdir().expect("scratch");
     let mut server = Server::start(dir.path(), &[]);

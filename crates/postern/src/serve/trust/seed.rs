@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// One thing that was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seed {
-    /// When, in seconds since 1970; what is long ago weighs less.
+    /// When, in seconds since 1970; what is long ago is left out, or counts less, before it is sent.
     pub(crate) at: u64,
     /// What.
     #[serde(flatten)]

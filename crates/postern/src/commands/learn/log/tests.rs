@@ -93,3 +93,17 @@ fn exim_s_own_log_says_the_same() {
         &[wrote("bob@friend.example"), proven],
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_line_that_a_stranger_can_have_written_ends_the_reading(
+        parts in proptest::collection::vec(proptest::sample::select(vec![
+            "Nov 20 09:58:01 ", "2026-11-20 09:58:01 ", "2026-11-20T09:58:01Z ", "mx ", "postfix/", "smtpd[1]: ", "qmgr[1]: ",
+            "postscreen[1]: ", "ABCDEF1: ", "client=", "from=<", "to=", ">, ", "status=sent ", "[", "]", "H=", "(", " <= ",
+            " => ", "1tDkVz-0000Ab-Cd", "+0000", "\u{fc}", " ", "PREGREET ", "NOQUEUE: reject: RCPT from ", "192.0.2.7", " from ",
+        ]), 0..14)
+    ) {
+        let site = site();
+        Log::new(&site).line(&parts.concat(), &mut |_| {});
+    }
+}
