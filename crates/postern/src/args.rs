@@ -3,6 +3,9 @@
 //! Flags of `serve` that stand for a setting take their help from the setting. Names are a
 //! contract: scripts rely on them.
 
+mod buffer;
+mod trust;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -10,6 +13,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use postern_proto::mode::Mode;
 
 use crate::commands::flood::FloodArgs;
+pub(crate) use buffer::{Buffer, ExportArgs, ImportArgs, MailFormat};
+pub(crate) use trust::{LearnArgs, Peer, Verdict};
+
 use crate::config::sample;
 use crate::config::values::ModeSetting;
 
@@ -238,165 +244,6 @@ pub(crate) struct ServerArgs {
     /// Configuration file of the server, instead of --data
     #[arg(short = 'c', long = "config", value_name = "FILE", conflicts_with = "data")]
     pub(crate) config: Option<PathBuf>,
-}
-
-/// `postern buffer …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Buffer {
-    /// Accept everything to disk; nothing leaves
-    #[command(
-        long_about = "Accept everything to disk; nothing leaves until `off` or `drain`. The same as `mode hold`.",
-        after_help = "Example: postern buffer on example.org"
-    )]
-    On(BufferDomain),
-    /// Let it flow again
-    #[command(
-        long_about = "Let it flow again: what was buffered leaves, best senders first. The same as `mode auto`.",
-        after_help = "Example: postern buffer off example.org"
-    )]
-    Off(BufferDomain),
-    /// Copy the buffered mail of a domain into a Maildir or an mbox file
-    #[command(
-        long_about = "Copy the buffered mail of a domain into a Maildir or an mbox file (mboxrd), for tools of your own, with a second file TARGET.postern.jsonl that keeps envelope, class and facts of arrival. The mail stays in the buffer; with --remove each message is deleted there after all files are safe on disk. Each message in an mbox carries an X-Postern-Id field, by which `import` finds it again.",
-        after_help = "Example: postern buffer export example.org --format mbox /tmp/example.mbox\nThen: sa-learn or mass-check on it, and: postern buffer import --format mbox /tmp/example.mbox --judged"
-    )]
-    Export(ExportArgs),
-    /// Take exported mail back into the buffer
-    #[command(
-        long_about = "Take exported mail back into the buffer, each message under the id its sender was given, with its envelope from TARGET.postern.jsonl. Messages that your tools have changed come back changed; those that they have removed stay away. What is in the buffer already is refused, so an import that was interrupted may be repeated.",
-        after_help = "Example: postern buffer import --format maildir /tmp/example --judged"
-    )]
-    Import(ImportArgs),
-}
-
-/// `postern buffer on|off`.
-#[derive(Debug, Args)]
-pub(crate) struct BufferDomain {
-    /// Only this domain
-    pub(crate) domain: Option<String>,
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-}
-
-/// `postern buffer export`.
-#[derive(Debug, Args)]
-pub(crate) struct ExportArgs {
-    /// Whose mail
-    pub(crate) domain: String,
-    /// maildir or mbox
-    #[arg(long)]
-    pub(crate) format: MailFormat,
-    /// The Maildir or the mbox file; it must not be there yet
-    #[arg(value_name = "TARGET")]
-    pub(crate) target: PathBuf,
-    /// Delete from the buffer what has been written, once it is safe on disk
-    #[arg(long)]
-    pub(crate) remove: bool,
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-}
-
-/// `postern buffer import`.
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// maildir or mbox
-    #[arg(long)]
-    pub(crate) format: MailFormat,
-    /// The Maildir or the mbox file
-    #[arg(value_name = "TARGET")]
-    pub(crate) target: PathBuf,
-    /// Your tools have judged it: no filter is asked again
-    #[arg(long)]
-    pub(crate) judged: bool,
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-}
-
-/// How exported mail is laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MailFormat {
-    /// One file each
-    Maildir,
-    /// One file in all
-    Mbox,
-}
-
-/// `postern learn`.
-#[derive(Debug, Args)]
-pub(crate) struct LearnArgs {
-    /// Mail log of Postfix or Exim, `-` for standard input; repeatable
-    #[arg(long = "log", value_name = "FILE")]
-    pub(crate) logs: Vec<PathBuf>,
-    /// Maildir, or a directory with Maildirs below it; Sent and Junk folders are told by their names; repeatable
-    #[arg(long = "maildir", value_name = "DIR")]
-    pub(crate) maildirs: Vec<PathBuf>,
-    /// mbox file of mail that was received and kept; repeatable
-    #[arg(long = "mbox", value_name = "FILE")]
-    pub(crate) mboxes: Vec<PathBuf>,
-    /// Maildir folder or mbox file of mail that was sent; repeatable
-    #[arg(long = "sent", value_name = "PATH")]
-    pub(crate) sent: Vec<PathBuf>,
-    /// Name that our own server writes into Received fields; by default that of the configuration
-    #[arg(long = "our-host", value_name = "NAME")]
-    pub(crate) our_hosts: Vec<String>,
-    /// A domain that is ours, beside those of the configuration; repeatable
-    #[arg(long = "domain", value_name = "D")]
-    pub(crate) domains: Vec<String>,
-    /// Say what would be learnt, and learn nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-}
-
-/// `postern peer …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Peer {
-    /// Pin an address, a network or a domain
-    #[command(
-        long_about = "Pin an address, a network or a domain: it comes first at port 25. A domain with its KEY is a peer of the postern, which this release does not have yet.",
-        after_help = "Example: postern peer add 2001:db8:5::/48"
-    )]
-    Add {
-        /// Address, network (192.0.2.0/24) or domain
-        what: String,
-        /// Key of the domain, for the postern
-        key: Option<String>,
-        #[command(flatten)]
-        server: ServerArgs,
-    },
-    /// Remove a pin
-    #[command(
-        long_about = "Remove a pin that `peer add` made. One that the configuration has stays until it is taken out there.",
-        after_help = "Example: postern peer rm 192.0.2.7"
-    )]
-    Rm {
-        /// As `peer ls` shows it
-        what: String,
-        #[command(flatten)]
-        server: ServerArgs,
-    },
-    /// List what is pinned
-    #[command(
-        long_about = "List what is pinned, and where it comes from: the configuration, or `peer add`.",
-        after_help = "Example: postern peer ls"
-    )]
-    Ls {
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-        #[command(flatten)]
-        server: ServerArgs,
-    },
-}
-
-/// `spam` and `ham`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Verdict {
-    /// Nobody wanted it
-    Spam,
-    /// It was wanted
-    Ham,
 }
 
 /// `postern queue …`.

@@ -9,6 +9,7 @@ pub(crate) mod bypass;
 pub(crate) mod doors;
 pub(crate) mod files;
 pub(crate) mod filters;
+pub(crate) mod judging;
 mod listeners;
 pub(crate) mod modes;
 pub(crate) mod names;
@@ -26,7 +27,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use postern_drain::{Drain, DrainHandle, DrainOptions};
@@ -42,12 +42,11 @@ use crate::control::client::running;
 use crate::control::server::{ControlSocket, Owners};
 use crate::exit::{Code, Failure};
 use admission::Gauges;
-use bypass::Bypass;
-use filters::Filters;
+use judging::Judging;
 use listeners::Listeners;
 use modes::{ModesHandle, ModesTask};
 pub(crate) use privileges::pin;
-use reload::{Judging, Reloader};
+use reload::Reloader;
 use status::StatusSource;
 use steering::SteeringTask;
 use trust::{TrustHandle, TrustTask};
@@ -92,19 +91,11 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let (modes_task, modes) = load_modes(&data, &config, weather.forecast())?;
     let certificate = certificate(&config)?;
     let (trust_task, trust) = TrustTask::load(&data, &config.settings.trust)?;
-    let bypass = Bypass::load(&data);
-    let filters = Filters::new(&config, &bypass);
-    let options =
-        DrainOptions { filters: filters.published(), evidence: Some(trust.evidence()), ..drain_options(&config) };
     let gauges = Gauges::default();
-    gauges.observe.store(config.settings.trust.observe, Ordering::Relaxed);
-    let judging = Judging {
-        filters: filters.clone(),
-        bypass: bypass.clone(),
-        trust: trust.clone(),
-        observe: gauges.observe.clone(),
-    };
-    let mut reloader = Reloader::new(flags, config, modes.clone(), certificate.clone(), judging);
+    let judging = Judging::new(&data, &config, trust.clone(), gauges.observe.clone());
+    let filters = judging.filters.published();
+    let options = DrainOptions { filters: filters.clone(), evidence: Some(trust.evidence()), ..drain_options(&config) };
+    let mut reloader = Reloader::new(flags, config, modes.clone(), certificate.clone(), judging.clone());
     let drain = Drain::start(spool.clone(), reloader.routes(), modes.published(), options)
         .map_err(|error| Failure::io(Code::Os, "drain", &error))?;
     reloader.attach(drain.clone());
@@ -114,7 +105,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let (smtp, relay) = (listeners::addresses(&listeners.smtp), listeners::addresses(&listeners.relay));
     let (steering_task, steering) = SteeringTask::new(&mut listeners.smtp, trust.book());
     let identity = admission::identity(reloader.config(), &trust)?;
-    let admission = admission::admission(reloader.config(), &trust, &bypass, &gauges, identity.clone())?;
+    let admission = admission::admission(reloader.config(), &trust, &judging.bypass, &gauges, identity.clone())?;
     let doors = doors::start(doors::Wiring {
         spool: spool.clone(),
         listeners,
@@ -131,7 +122,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         spool: spool.clone(),
         drain: drain.clone(),
         routes: reloader.routes(),
-        filters: filters.published(),
+        filters,
         modes: modes.clone(),
     }));
     announce(&smtp, &relay);
@@ -141,9 +132,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         spool: spool.clone(),
         drain: drain.clone(),
         modes,
-        trust: trust.clone(),
-        bypass,
-        filters,
+        judging,
         policy: reloader.policy(),
         status,
         reload,

@@ -25,12 +25,10 @@ use super::{
 use crate::config::parse::nearest;
 use crate::exit::{Code, Failure};
 use crate::serve::Shared;
-use crate::serve::bypass::Bypass;
-use crate::serve::filters::Filters;
+use crate::serve::judging::Judging;
 use crate::serve::modes::ModesHandle;
 use crate::serve::queue;
 use crate::serve::status::StatusSource;
-use crate::serve::trust::TrustHandle;
 use crate::serve::trust::seed::Seed;
 
 /// Who is asked what.
@@ -41,12 +39,8 @@ pub(crate) struct Owners {
     pub(crate) drain: DrainHandle,
     /// When senders are answered.
     pub(crate) modes: ModesHandle,
-    /// Who is who.
-    pub(crate) trust: TrustHandle,
-    /// Whether judgement is out of the path.
-    pub(crate) bypass: Bypass,
-    /// Who judges content.
-    pub(crate) filters: Filters,
+    /// Who judges.
+    pub(crate) judging: Judging,
     /// Which domains are ours.
     pub(crate) policy: Shared<Policy>,
     /// What `status` shows.
@@ -248,7 +242,7 @@ async fn learn(owners: &Owners, seeds: Vec<Seed>) -> Result<Value, Failure> {
     if seeds.len() > SEEDS_MAX {
         return Err(Failure::new(Code::Usage, format!("{} seeds at once", seeds.len())));
     }
-    let used = owners.trust.seed(seeds).await;
+    let used = owners.judging.trust.seed(seeds).await;
     used.map(|used| json!({ "used": used })).ok_or_else(|| Failure::new(Code::Unavailable, "the server is stopping"))
 }
 

@@ -21,7 +21,7 @@ use crate::serve::trust::pins::Pin;
 /// # Errors
 /// Neither an address nor a domain, nor the id of an item that is here.
 pub(super) async fn why(owners: &Owners, what: &str) -> Result<Value, Failure> {
-    let book = owners.trust.book();
+    let book = owners.judging.trust.book();
     if let Ok(ip) = what.parse::<IpAddr>() {
         return Ok(json!({ "address": ip, "now": explained(&book.explain_address(ip, now_s())) }));
     }
@@ -45,7 +45,7 @@ pub(super) async fn why(owners: &Owners, what: &str) -> Result<Value, Failure> {
 fn why_item(owners: &Owners, item: &Item) -> Value {
     let mut value = queue::detail(item);
     let Ok(meta) = Meta::from_bytes(&item.meta) else { return value };
-    let book = owners.trust.book();
+    let book = owners.judging.trust.book();
     let ip = meta.arrival.peer.ip();
     value["became"] = json!(became(item, &meta));
     value["address"] = json!(ip);
@@ -90,9 +90,9 @@ fn explained(explanation: &Explanation) -> Value {
 /// The item has left: the address must be given.
 pub(super) async fn report(owners: &Owners, spam: bool, what: &str) -> Result<Value, Failure> {
     if let Ok(ip) = what.parse::<IpAddr>() {
-        owners.trust.report(vec![word(spam, ip, None)]).await;
+        owners.judging.trust.report(vec![word(spam, ip, None)]).await;
         tracing::info!(%ip, spam, "report of the operator");
-        return Ok(json!({ "address": ip, "class": owners.trust.book().class_of(ip, now_s()).as_str() }));
+        return Ok(json!({ "address": ip, "class": owners.judging.trust.book().class_of(ip, now_s()).as_str() }));
     }
     let wrong = |_| {
         let what = format!("\"{what}\" is no id and no address");
@@ -110,7 +110,7 @@ pub(super) async fn report(owners: &Owners, spam: bool, what: &str) -> Result<Va
         evidence.push(Evidence::Authorised { ip, domain, by: Authority::Spf });
     }
     evidence.push(word(spam, ip, sender.as_deref()));
-    owners.trust.report(evidence).await;
+    owners.judging.trust.report(evidence).await;
     let released = if spam || item.summary.lane.class != QUARANTINE_CLASS {
         false
     } else {
@@ -119,7 +119,7 @@ pub(super) async fn report(owners: &Owners, spam: bool, what: &str) -> Result<Va
         done.map_err(|error| Failure::new(Code::Io, format!("{id}: {error}")))?
     };
     tracing::info!(%id, %ip, sender, spam, released, "report of the operator");
-    let class = owners.trust.book().class_of(ip, now_s());
+    let class = owners.judging.trust.book().class_of(ip, now_s());
     Ok(json!({ "address": ip, "sender": sender, "released": released, "class": class.as_str() }))
 }
 
@@ -136,13 +136,13 @@ fn word(spam: bool, ip: IpAddr, sender: Option<&str>) -> Evidence {
 pub(super) async fn pin(owners: &Owners, change: Option<(String, bool)>) -> Result<Value, Failure> {
     if let Some((text, add)) = change {
         let pin = Pin::parse(&text).map_err(|what| Failure::new(Code::Usage, what).cure(PIN_CURE))?;
-        let changed = owners.trust.pin(pin, add).await.map_err(|what| Failure::new(Code::Io, what))?;
+        let changed = owners.judging.trust.pin(pin, add).await.map_err(|what| Failure::new(Code::Io, what))?;
         tracing::info!(what = text, add, changed, "pin");
         if !changed && !add {
             return Err(Failure::new(Code::Data, format!("{text} was not pinned")).cure("`postern peer ls` shows all"));
         }
     }
-    Ok(owners.trust.show_pins().await)
+    Ok(owners.judging.trust.show_pins().await)
 }
 
 /// `postern bypass`.
@@ -151,12 +151,12 @@ pub(super) async fn pin(owners: &Owners, change: Option<(String, bool)>) -> Resu
 /// It could not be kept; nothing has changed.
 pub(super) fn bypass(owners: &Owners, on: Option<bool>) -> Result<Value, Failure> {
     if let Some(on) = on {
-        owners.bypass.set(on).map_err(|error| Failure::io(Code::Io, "bypass", &error))?;
-        owners.filters.publish(on);
+        owners.judging.bypass.set(on).map_err(|error| Failure::io(Code::Io, "bypass", &error))?;
+        owners.judging.filters.publish(on);
         owners.drain.wake();
         tracing::warn!(on, "bypass: judgement is {}", if on { "out of the path" } else { "in the path again" });
     }
-    Ok(json!({ "on": owners.bypass.is_on() }))
+    Ok(json!({ "on": owners.judging.bypass.is_on() }))
 }
 
 fn not_here(id: ItemId) -> Failure {

@@ -4,7 +4,6 @@
 //! leaves the old one in force. What needs a restart is named, never half applied.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use postern_doors::Policy;
@@ -12,11 +11,9 @@ use postern_drain::{DrainHandle, Route, RouteTable};
 use postern_net::tls::ReloadableCert;
 use serde_json::{Value, json};
 
-use super::bypass::Bypass;
-use super::filters::Filters;
+use super::judging::Judging;
 use super::modes::{Configured, ModesHandle};
 use super::names::NameSources;
-use super::trust::TrustHandle;
 use super::{Shared, doors};
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -35,23 +32,6 @@ pub(super) struct Reloader {
     /// A cache for callouts was opened at the start.
     callouts: bool,
     drain: Option<DrainHandle>,
-}
-
-/// Who judges, as far as the configuration says so.
-pub(super) struct Judging {
-    pub(super) filters: Filters,
-    pub(super) bypass: Bypass,
-    pub(super) trust: TrustHandle,
-    /// `trust.observe`, read by the doors at each decision.
-    pub(super) observe: Arc<AtomicBool>,
-}
-
-impl Judging {
-    async fn configure(&self, config: &Config) {
-        self.filters.configure(config, &self.bypass);
-        self.trust.configure(config.settings.trust.clone()).await;
-        self.observe.store(config.settings.trust.observe, Ordering::Relaxed);
-    }
 }
 
 impl Reloader {

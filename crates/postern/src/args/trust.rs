@@ -1,0 +1,85 @@
+//! `postern learn`, `peer` and `report`: their part of the definition of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::ServerArgs;
+
+/// `postern learn`.
+#[derive(Debug, Args)]
+pub(crate) struct LearnArgs {
+    /// Mail log of Postfix or Exim, `-` for standard input; repeatable
+    #[arg(long = "log", value_name = "FILE")]
+    pub(crate) logs: Vec<PathBuf>,
+    /// Maildir, or a directory with Maildirs below it; Sent and Junk folders are told by their names; repeatable
+    #[arg(long = "maildir", value_name = "DIR")]
+    pub(crate) maildirs: Vec<PathBuf>,
+    /// mbox file of mail that was received and kept; repeatable
+    #[arg(long = "mbox", value_name = "FILE")]
+    pub(crate) mboxes: Vec<PathBuf>,
+    /// Maildir folder or mbox file of mail that was sent; repeatable
+    #[arg(long = "sent", value_name = "PATH")]
+    pub(crate) sent: Vec<PathBuf>,
+    /// Name that our own server writes into Received fields; by default that of the configuration
+    #[arg(long = "our-host", value_name = "NAME")]
+    pub(crate) our_hosts: Vec<String>,
+    /// A domain that is ours, beside those of the configuration; repeatable
+    #[arg(long = "domain", value_name = "D")]
+    pub(crate) domains: Vec<String>,
+    /// Say what would be learnt, and learn nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// `postern peer …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Peer {
+    /// Pin an address, a network or a domain
+    #[command(
+        long_about = "Pin an address, a network or a domain: it comes first at port 25. A domain with its KEY is a peer of the postern, which this release does not have yet.",
+        after_help = "Example: postern peer add 2001:db8:5::/48"
+    )]
+    Add {
+        /// Address, network (192.0.2.0/24) or domain
+        what: String,
+        /// Key of the domain, for the postern
+        key: Option<String>,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Remove a pin
+    #[command(
+        long_about = "Remove a pin that `peer add` made. One that the configuration has stays until it is taken out there.",
+        after_help = "Example: postern peer rm 192.0.2.7"
+    )]
+    Rm {
+        /// As `peer ls` shows it
+        what: String,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// List what is pinned
+    #[command(
+        long_about = "List what is pinned, and where it comes from: the configuration, or `peer add`.",
+        after_help = "Example: postern peer ls"
+    )]
+    Ls {
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+}
+
+/// `spam` and `ham`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Verdict {
+    /// Nobody wanted it
+    Spam,
+    /// It was wanted
+    Ham,
+}
