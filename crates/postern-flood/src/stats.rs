@@ -149,7 +149,7 @@ impl Lag {
         let mut left = self.total / 100;
         for (bucket, weight) in self.weight.iter().enumerate().rev() {
             if *weight > left {
-                return 2_f64.powf((bucket + 1) as f64 / 8.0) / 1_000.0;
+                return (2_f64.powf((bucket + 1) as f64 / 8.0) / 1_000.0).min(self.max_ms());
             }
             left -= weight;
         }

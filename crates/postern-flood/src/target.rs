@@ -1,7 +1,8 @@
 //! Whom a flood may be let loose on: this machine alone.
 //!
 //! An address is allowed when it is loopback, or when the network namespace we are in has no way out: every interface
-//! beside loopback is a veth or a dummy, so what answers is ours. Asked of the kernel by netlink (RTM_GETLINK), because
+//! that is up, loopback aside, is a veth or a dummy, so what answers is ours. (Interfaces that are down lead nowhere: a
+//! fresh namespace has a few, the fallback tunnels of loaded modules.) Asked of the kernel by netlink (RTM_GETLINK), because
 //! interface names prove nothing and /sys shows the namespace it was mounted in, not the one we are in.
 
 use std::io;
@@ -29,6 +30,7 @@ struct Link {
     name: String,
     kind: String,
     loopback: bool,
+    up: bool,
 }
 
 fn decide(address: IpAddr, links: &[Link]) -> Result<(), String> {
@@ -37,7 +39,8 @@ fn decide(address: IpAddr, links: &[Link]) -> Result<(), String> {
     if address.is_unspecified() || address.is_multicast() {
         return Err(format!("{address} is not the address of one server. {allowed}"));
     }
-    let outside = links.iter().find(|link| !link.loopback && !matches!(link.kind.as_str(), "veth" | "dummy"));
+    let outside =
+        links.iter().find(|link| link.up && !link.loopback && !matches!(link.kind.as_str(), "veth" | "dummy"));
     if let Some(link) = outside {
         let kind = if link.kind.is_empty() { "hardware" } else { &link.kind };
         return Err(format!(
@@ -45,7 +48,7 @@ fn decide(address: IpAddr, links: &[Link]) -> Result<(), String> {
             link.name
         ));
     }
-    if links.iter().all(|link| link.loopback) {
+    if links.iter().all(|link| link.loopback || !link.up) {
         return Err(format!("{address} cannot be reached: this namespace has loopback only. {allowed}"));
     }
     Ok(())
@@ -90,7 +93,8 @@ fn read_dump(mut datagram: &[u8], links: &mut Vec<Link>) -> io::Result<bool> {
 /// From struct ifinfomsg on.
 fn read_link(message: &[u8]) -> Link {
     let loopback = u16::from_ne_bytes([message[2], message[3]]) == ARPHRD_LOOPBACK;
-    let mut link = Link { name: String::new(), kind: String::new(), loopback };
+    let up = u32_at(message, 8) & IFF_UP != 0;
+    let mut link = Link { name: String::new(), kind: String::new(), loopback, up };
     for (kind, value) in attributes(&message[16..]) {
         match kind {
             IFLA_IFNAME => link.name = text(value),
@@ -139,6 +143,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;
+const IFF_UP: u32 = 1;
 
 #[cfg(test)]
 mod tests;

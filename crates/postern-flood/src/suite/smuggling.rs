@@ -171,7 +171,8 @@ fn bdat(stage: &mut Stage<'_>) -> Judged {
         // In one chunk, and the mix torn between two.
         for cut in std::iter::once(0).chain(cuts) {
             let mut client = stage.introduced_attacker()?;
-            for line in ["MAIL FROM:<probe@probe.example>".to_owned(), format!("RCPT TO:<{}>", stage.options.recipient)] {
+            for line in ["MAIL FROM:<probe@probe.example>".to_owned(), format!("RCPT TO:<{}>", stage.options.recipient)]
+            {
                 let reply = client.ask(line)?;
                 if reply.code != 250 {
                     return Err(Lost::Refused(reply.to_string()));
