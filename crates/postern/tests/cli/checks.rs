@@ -43,11 +43,8 @@ fn check(text: &str, code: i32, expected: &[&str]) {
 
 #[test]
 fn what_would_run_is_printed() {
-    let expected = [
-        "would run as mail.example.com",
-        "localhost: any recipient, auto -> maildir:",
-        "ok     127.0.0.1:0 is free",
-    ];
+    let expected =
+        ["would run as mail.example.com", "localhost: any recipient, auto -> maildir:", "ok     127.0.0.1:0 is free"];
     check("hostname = \"mail.example.com\"", 0, &expected);
 }
 

@@ -1,7 +1,11 @@
 //! Learning, explaining, pinning, reporting and the bypass, against the real binary.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -244,4 +248,62 @@ fn observing_is_said_loudly() {
         .expect("written");
     let server = Server::spawn(dir.path(), &["-c", "c.toml"]);
     assert!(server.command(&["status"]).out.contains("!!! OBSERVING ONLY"));
+}
+
+/// What rspamd's HTTP interface answers to a message that it has nothing against; counts them.
+fn contented_rspamd() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("free");
+    let addr = listener.local_addr().expect("bound");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut write = stream.try_clone().expect("cloned");
+            let mut read = BufReader::new(stream);
+            let (mut line, mut octets) = (String::new(), 0);
+            while read.read_line(&mut line).is_ok_and(|n| n > 2) {
+                let (name, value) = line.split_once(':').unwrap_or_default();
+                octets = if name.eq_ignore_ascii_case("content-length") {
+                    value.trim().parse().unwrap_or(0)
+                } else {
+                    octets
+                };
+                line.clear();
+            }
+            if octets == 0 {
+                continue;
+            }
+            let _ = read.read_exact(&mut vec![0; octets]);
+            count.fetch_add(1, Ordering::SeqCst);
+            let body = r#"{"action":"no action","score":0.1,"required_score":15.0,"symbols":{}}"#;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = write.write_all((head + body).as_bytes());
+        }
+    });
+    (addr, asked)
+}
+
+#[test]
+fn no_filter_is_asked_while_the_bypass_is_on() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let (rspamd, asked) = contented_rspamd();
+    let text = format!(
+        "[smtp]\nlisten = \"127.0.0.1:0\"\n[filter.rspamd]\nuse = \"rspamd:{rspamd}\"\n[dns]\nidentity = false\n"
+    );
+    fs::write(dir.path().join("c.toml"), text).expect("written");
+    let server = Server::spawn(dir.path(), &["-c", "c.toml", "--mode", "through"]);
+    let send = |expected: usize| {
+        let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+        assert!(reply.starts_with("250 "), "{reply}");
+        server.wait_until_drained();
+        assert_eq!(asked.load(Ordering::SeqCst), expected);
+    };
+    send(1);
+    assert_eq!(server.command(&["bypass", "on"]).code, 0);
+    send(1);
+    assert_eq!(server.command(&["bypass", "off"]).code, 0);
+    send(2);
 }
