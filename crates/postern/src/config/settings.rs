@@ -212,6 +212,8 @@ section! {
         /// Unknown senders that may become known by good history alone, a day. The bound on what a patient
         /// spammer can buy; those whom you write to are not counted.
         promotions_a_day: u32 = default "50";
+        /// How often the book is written, for tests only: what `kill -9` may cost.
+        snapshot_every: Span = hidden "\"1m\"";
     }
 }
 

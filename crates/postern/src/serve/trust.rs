@@ -152,7 +152,9 @@ impl TrustTask {
     pub(crate) async fn run(mut self) {
         let mut gather = tokio::time::interval(GATHER_EVERY);
         gather.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut snapshot = tokio::time::interval_at(Instant::now() + SNAPSHOT_EVERY, SNAPSHOT_EVERY);
+        // No less than a second: a snapshot is some MiB, written by a thread of its own.
+        let every = self.configured.snapshot_every.0.max(Duration::from_secs(1));
+        let mut snapshot = tokio::time::interval_at(Instant::now() + every, every);
         snapshot.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -309,8 +311,6 @@ pub(crate) fn now_s() -> u64 {
 
 /// Doors see the effect of evidence this late at most.
 const GATHER_EVERY: Duration = Duration::from_millis(100);
-/// What `kill -9` may cost. A snapshot is some MiB, written by a thread of its own.
-const SNAPSHOT_EVERY: Duration = Duration::from_secs(60);
 /// Observations in the channel: 65,536 of about 64 octets are 4 MiB, and 650,000 a second in each
 /// 100 ms; more are dropped and counted.
 const EVIDENCE_MAX: usize = 1 << 16;
