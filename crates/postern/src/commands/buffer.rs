@@ -2,7 +2,7 @@
 //!
 //! A message leaves the spool for a file of the site's own tools and comes back under the id that
 //! its sender was given. One message is in memory at a time (a batch of at most 1 MiB on the way
-//! back); what is kept per message is its id and a place in the second file, about 100 octets.
+//! back); what is kept per message is its id and a place in the second file, about 300 octets.
 
 mod export;
 mod import;

@@ -124,6 +124,24 @@ fn a_sent_folder_and_the_answers_in_a_maildir_make_a_correspondent() {
 }
 
 #[test]
+fn an_mbox_of_sent_letters_and_one_of_kept_ones_say_the_same() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let sent = "From ann Fri Nov 20 08:00:00 2026\nFrom: ann@ours.example\nTo: bob@friend.example\n\
+                Date: Fri, 20 Nov 2026 08:00:00 +0000\n\nhello\n>From the hills\n\n\
+                From ann Fri Nov 20 08:01:00 2026\nFrom: ann@ours.example\nTo: carl@other.example\n\nhello\n\n";
+    let kept = "From bob Fri Nov 20 09:00:00 2026\nReturn-Path: <bob@friend.example>\n\
+                Received: from x (mail.friend.example [192.0.2.7])\n\tby mx.ours.example (Postfix) with ESMTP id 4TQ;\n\
+                \tFri, 20 Nov 2026 09:00:00 +0000\nFrom: bob@friend.example\n\nFrom: forged@body.example\n\n";
+    fs::write(dir.path().join("sent.mbox"), sent).expect("written");
+    fs::write(dir.path().join("kept.mbox"), kept).expect("written");
+    let server = Server::start(dir.path(), &[]);
+    let args = ["--sent", "sent.mbox", "--mbox", "kept.mbox", "--our-host", "mx.ours.example"];
+    let out = learn(dir.path(), &args);
+    assert!(out.contains("2 addresses in 2 domains") && out.contains("3 messages read"), "{out}");
+    assert_eq!(class_of(&server, "192.0.2.7"), "known");
+}
+
+#[test]
 fn a_damaged_book_is_put_aside_and_the_server_starts_without_it() {
     let dir = tempfile::tempdir().expect("scratch");
     drop(Server::start(dir.path(), &[]));
