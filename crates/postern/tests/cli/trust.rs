@@ -259,6 +259,40 @@ fn the_bypass_is_shown_loudly_and_survives_a_restart() {
     assert_eq!(server.status()["bypass"], json!(false));
 }
 
+/// What a client that has guessed at 24 names is told about a name that is there.
+fn told_after_guessing(observe: bool) -> (String, Server, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("scratch");
+    let config = format!(
+        "[smtp]\nlisten = \"127.0.0.1:0\"\nxclient_from = [\"127.0.0.0/8\"]\n[dns]\nidentity = false\n\
+         [recipients]\n\"a.example\" = {{ list = [\"ann\"] }}\n[trust]\nobserve = {observe}\n"
+    );
+    fs::write(dir.path().join("c.toml"), config).expect("written");
+    let server = Server::spawn(dir.path(), &["-c", "c.toml"]);
+    let mut told = String::new();
+    for session in 0..4 {
+        let mut smtp = server.smtp();
+        smtp.say("XCLIENT ADDR=192.0.2.66").expect("answered");
+        smtp.say("EHLO bot.example").expect("answered");
+        smtp.say("MAIL FROM:<a@b.example>").expect("answered");
+        for guess in 0..if session < 3 { 8 } else { 0 } {
+            smtp.say(&format!("RCPT TO:<guess{guess}@a.example>")).expect("answered");
+        }
+        if session == 3 {
+            told = smtp.say("RCPT TO:<ann@a.example>").expect("answered");
+        }
+    }
+    (told, server, dir)
+}
+
+#[test]
+fn observing_only_says_what_would_have_been_done() {
+    let (told, server, _dir) = told_after_guessing(true);
+    assert!(told.starts_with("250 "), "{told}");
+    server.wait_for_log("would have deferred");
+    let (told, _server, _dir) = told_after_guessing(false);
+    assert!(told.starts_with("45"), "{told}");
+}
+
 #[test]
 fn observing_is_said_loudly() {
     let dir = tempfile::tempdir().expect("scratch");
