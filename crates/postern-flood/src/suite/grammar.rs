@@ -30,11 +30,18 @@ pub(super) const CASES: [Case; 5] = [
 
 fn long_lines(stage: &mut Stage<'_>) -> Judged {
     let mut worst = Vec::new();
+    let mut lenient = false;
     for bytes in [600, 2_000, 10_000, 1_000_000] {
         let mut client = stage.introduced_attacker()?;
         match client.ask(format!("MAIL FROM:<{}@probe.example>", "a".repeat(bytes))) {
-            Ok(reply) if reply.code < 400 => return Ok((Verdict::Fail, format!("a path of {bytes} octets: {reply}"))),
-            Ok(reply) => worst.push(format!("{bytes}: {}", reply.code)),
+            // RFC 5321 section 4.5.3.1 allows longer ones than its own limits.
+            Ok(reply) if reply.code < 400 && bytes > LENIENT_BYTES => {
+                return Ok((Verdict::Fail, format!("a path of {bytes} octets: {reply}")));
+            }
+            Ok(reply) => {
+                lenient |= reply.code < 400;
+                worst.push(format!("{bytes}: {}", reply.code));
+            }
             Err(Lost::Closed) => worst.push(format!("{bytes}: closed")),
             Err(lost) => return Err(lost),
         }
@@ -43,7 +50,7 @@ fn long_lines(stage: &mut Stage<'_>) -> Judged {
     client.begin_data("probe@probe.example", &stage.options.recipient)?;
     let reply = client.ask(format!("Subject: long\r\n\r\n{}\r\n.", "a".repeat(5_000)))?;
     worst.push(format!("text line of 5,000: {}", reply.code));
-    Ok((Verdict::Pass, worst.join(", ")))
+    Ok((if lenient { Verdict::Partial } else { Verdict::Pass }, worst.join(", ")))
 }
 
 fn eight_bit(stage: &mut Stage<'_>) -> Judged {
@@ -185,3 +192,6 @@ fn rset_noop(stage: &mut Stage<'_>) -> Judged {
     }
     Ok((Verdict::Pass, format!("{answered} answered, {refused} refused{ended}")))
 }
+
+/// Four times the longest command line of any extension: beyond it nothing bounds the buffer.
+const LENIENT_BYTES: usize = 2_048;
