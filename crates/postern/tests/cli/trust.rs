@@ -6,10 +6,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::harness::{BODY, Server, id_in, postern};
+use super::harness::{BODY, PATIENCE, Server, delivered, id_in, postern};
 
 /// A log as Postfix writes it: Ann wrote to Bob, and Bob's server answered.
 fn postfix_log() -> String {
@@ -302,8 +303,8 @@ fn observing_is_said_loudly() {
     assert!(server.command(&["status"]).out.contains("!!! OBSERVING ONLY"));
 }
 
-/// What rspamd's HTTP interface answers to a message that it has nothing against; counts them.
-fn contented_rspamd() -> (SocketAddr, Arc<AtomicUsize>) {
+/// Answers as rspamd's HTTP interface does, always with this action; counts who asks.
+fn rspamd_saying(action: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("free");
     let addr = listener.local_addr().expect("bound");
     let asked = Arc::new(AtomicUsize::new(0));
@@ -327,12 +328,12 @@ fn contented_rspamd() -> (SocketAddr, Arc<AtomicUsize>) {
             }
             let _ = read.read_exact(&mut vec![0; octets]);
             count.fetch_add(1, Ordering::SeqCst);
-            let body = r#"{"action":"no action","score":0.1,"required_score":15.0,"symbols":{}}"#;
+            let body = format!(r#"{{"action":"{action}","score":20.0,"required_score":15.0,"symbols":{{}}}}"#);
             let head = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                 body.len()
             );
-            let _ = write.write_all((head + body).as_bytes());
+            let _ = write.write_all((head + &body).as_bytes());
         }
     });
     (addr, asked)
@@ -341,7 +342,7 @@ fn contented_rspamd() -> (SocketAddr, Arc<AtomicUsize>) {
 #[test]
 fn no_filter_is_asked_while_the_bypass_is_on() {
     let dir = tempfile::tempdir().expect("scratch");
-    let (rspamd, asked) = contented_rspamd();
+    let (rspamd, asked) = rspamd_saying("no action");
     let text = format!(
         "[smtp]\nlisten = \"127.0.0.1:0\"\n[filter.rspamd]\nuse = \"rspamd:{rspamd}\"\n[dns]\nidentity = false\n"
     );
@@ -358,4 +359,35 @@ fn no_filter_is_asked_while_the_bypass_is_on() {
     send(1);
     assert_eq!(server.command(&["bypass", "off"]).code, 0);
     send(2);
+}
+
+#[test]
+fn ham_in_the_quarantine_is_delivered_when_it_is_reported() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let (rspamd, _) = rspamd_saying("reject");
+    let text = format!(
+        "[smtp]\nlisten = \"127.0.0.1:0\"\n[dns]\nidentity = false\n\
+         [filter.rspamd]\nuse = \"rspamd:{rspamd}\"\non_spam = \"quarantine\"\n"
+    );
+    fs::write(dir.path().join("c.toml"), text).expect("written");
+    let server = Server::spawn(dir.path(), &["-c", "c.toml", "--mode", "collect"]);
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("250 2.0.0 Queued"), "{reply}");
+    let until = Instant::now() + PATIENCE;
+    let row = loop {
+        let rows = server.command(&["queue", "ls", "--json"]).out;
+        if rows.contains("\"quarantine\"") {
+            break serde_json::from_str::<Value>(rows.trim()).expect("one row");
+        }
+        assert!(Instant::now() < until, "not in the quarantine: {rows}");
+    };
+    let id = row["id"].as_str().expect("an id");
+    let shown = server.command(&["why", id]).out;
+    assert!(shown.contains("in the quarantine") && shown.contains("by rspamd, score 20.00"), "{shown}");
+    let said = server.command(&["report", "ham", id]);
+    assert!(said.code == 0 && said.out.contains("leaves the quarantine"), "{}{}", said.out, said.err);
+    server.wait_until_drained();
+    let mail = delivered(&dir.path().join("postern-data/mail"));
+    assert_eq!(mail.len(), 1);
+    assert!(!String::from_utf8_lossy(&mail[0]).contains("X-Spam-Flag: YES"));
 }
