@@ -112,7 +112,16 @@ fn write_table(out: &mut String, status: &Value) -> std::fmt::Result {
         number(&spool["commits"]),
         spool["messages_per_commit"],
     )?;
+    write_trust(out, &status["trust"])?;
     write_drain(out, &status["drain"])
+}
+
+/// What the trust book has heard, and who is over it.
+fn write_trust(out: &mut String, trust: &Value) -> std::fmt::Result {
+    let dropped = trust["evidence_dropped"].as_u64().filter(|dropped| *dropped > 0);
+    let dropped = dropped.map_or_else(String::new, |dropped| format!(", {dropped} more had no room"));
+    let (heard, pinned) = (number(&trust["evidence"]), number(&trust["pinned"]));
+    writeln!(out, "trust        {heard} observations{dropped}; {pinned} networks and domains are pinned")
 }
 
 /// How scarce things are, what waits, and when it will have left.
@@ -279,6 +288,12 @@ mod tests {
         ] {
             assert!(table.lines().any(|shown| shown == line), "{line}\n{table}");
         }
+    }
+
+    #[test]
+    fn evidence_that_had_no_room_is_counted() {
+        let shown = table(&json!({ "trust": { "evidence": 7, "evidence_dropped": 2, "pinned": 1 } }));
+        assert!(shown.contains("7 observations, 2 more had no room; 1 networks"), "{shown}");
     }
 
     #[test]
