@@ -119,6 +119,9 @@ fn config(options: &Options, directory: &Path) -> String {
     if options.proxy {
         text.push_str("proxy_from = [\"127.0.0.0/8\"]\n");
     }
+    // 260 dialogs of breaking rules make their address suspect, and what then becomes of it is another test's business;
+    // likewise whoever PROXY or XCLIENT says it is.
+    text.push_str("[trust]\npinned = [\"0.0.0.0/0\", \"::/0\"]\n");
     if options.relay {
         _ = write!(text, "[relay]\nlisten = \"127.0.0.1:0\"\nnext_hop = \"maildir:{}\"\n", mail.display());
     }
