@@ -29,7 +29,10 @@ pub(super) fn page(columns: &[Column]) -> Result<String> {
     let (_, first) = reports.first().context("no server could be started")?;
     let mut page = HEAD.to_owned();
     if reports.iter().any(|(_, report)| report["quick"] == true) {
-        page.push_str("\n**A quick run** (`--quick`): crowds of 150 for 1.5 s, few splits.\n");
+        page.push_str(
+            "\n**A quick run** (`--quick`): crowds of 150 for 1.5 s, few splits, on two cores that were shared with other\n\
+             work. A `partial` beside a crowd may be a `pass` on a quiet machine; 0 % is 0 %.\n",
+        );
     }
     let names: Vec<&str> = reports.iter().map(|(name, _)| *name).collect();
     let _ = write!(page, "\n## Verdicts\n\n| attack | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()));
