@@ -60,6 +60,18 @@ pub(crate) enum Command {
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// Watch how the server is doing
+    #[command(
+        long_about = "Watch how the server is doing: who is in by class, who is turned away, pressure and its cause, modes and why, what waits and when it will have left, filters and next hops, and the course of the last minutes. Asks once a second and changes nothing; a server that is away is waited for. Without a terminal it prints a line a second. Keys: q quits, p pauses, ? explains.",
+        after_help = "Example: postern top; postern top --once | mail -s 'how it is' ann"
+    )]
+    Top {
+        /// One frame as text, and no more
+        #[arg(long)]
+        once: bool,
+        #[command(flatten)]
+        server: ServerArgs,
+    },
     /// Set or show when senders are answered
     #[command(
         long_about = "Set or show when senders are answered. through: when the next hop has taken or refused the message. collect: when it is safe on disk, delivery follows. hold: when it is safe on disk, and it leaves only by `drain` or when the mode changes. auto: no command is in force, the configured mode applies. Survives a restart. Without a word, shows the modes.",
@@ -354,6 +366,9 @@ pub(crate) enum BenchAction {
         after_help = "Example: postern bench load --addr 127.0.0.1:2525 --clients 50 --messages 10000"
     )]
     Load(LoadArgs),
+    /// Play a plan from standard input: the measurements' own generator
+    #[command(hide = true)]
+    Play,
 }
 
 /// `postern bench load`.

@@ -10,6 +10,7 @@ mod load;
 mod machine;
 mod server;
 mod steering;
+mod storm;
 mod variants;
 
 use std::time::Duration;
@@ -29,6 +30,7 @@ use variants::{VARIANTS, Variant};
 pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     match &args.action {
         Some(BenchAction::Load(what)) => load_one(what),
+        Some(BenchAction::Play) => storm::play::child(),
         None => table(&args),
     }
 }
@@ -82,7 +84,7 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
     crate::serve::pin(1 % cores)?;
     let wanted = |name: &str| args.only.as_deref().is_none_or(|word| name.contains(word));
     let variants: Vec<&Variant> = VARIANTS.iter().filter(|variant| wanted(variant.name)).collect();
-    let others = idle::KINDS.map(|kind| kind.0).into_iter().chain([steering::NAME]);
+    let others = idle::KINDS.map(|kind| kind.0).into_iter().chain([steering::NAME]).chain(storm::NAMES);
     if variants.is_empty() && !others.clone().any(wanted) {
         let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).chain(others).collect();
         return Err(Failure::new(Code::Usage, "no measurement has that name").cure(names.join("; ")));
@@ -104,15 +106,17 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
         }
     }
     let steering = if wanted(steering::NAME) { steering::measure(rounds, args.quick)? } else { Vec::new() };
+    let storm = storm::measure(storm::Effort { rounds: rounds.min(STORM_ROUNDS), quick: args.quick }, wanted)?;
     if args.json {
         let figures = json!({
             "machine": machine, "rounds": rounds, "messages": messages, "collect": rows, "idle": idle,
-            "steering": steering,
+            "steering": steering, "storm": storm,
         });
         println!("{figures}");
     } else {
         print_table(&machine, rounds, messages, &rows, &idle);
         steering::print(&steering);
+        storm::print(&storm);
     }
     Ok(())
 }
@@ -236,6 +240,9 @@ impl Report {
         })
     }
 }
+
+/// Each round of a storm takes 10 to 30 s: more would make it a matter of hours.
+const STORM_ROUNDS: u32 = 3;
 
 /// As many as in the measurements of Postfix and others that these figures are put beside.
 const CLIENTS: u32 = 50;

@@ -14,6 +14,21 @@ pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Cores that this machine has, whatever this process is bound to.
+pub(super) fn cores_online() -> usize {
+    let stat = read("/proc/stat").unwrap_or_default();
+    stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count()
+}
+
+/// What all TCP sockets of this network namespace hold in the kernel: a cgroup would count the server's, but making
+/// one and moving a process there needs rights that a bench should not want.
+pub(super) fn socket_memory() -> Result<u64, Failure> {
+    let sockstat = read("/proc/net/sockstat")?;
+    let line = sockstat.lines().find(|line| line.starts_with("TCP:")).unwrap_or("");
+    let pages = line.split_once(" mem ").and_then(|(_, pages)| pages.trim().parse::<u64>().ok()).unwrap_or(0);
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
 /// CPU time of all threads of a process, user and system, in nanoseconds of the scheduler: the
 /// ticks of /proc/PID/stat are 10 ms.
 pub(super) fn cpu(pid: u32) -> Result<Duration, Failure> {

@@ -56,7 +56,7 @@ pub(super) fn measure(rounds: u32, quick: bool) -> Result<Vec<Value>, Failure> {
 
 impl Way {
     fn run(&mut self, time: Duration) -> Result<(), Failure> {
-        let server = Server::start(&Setup { settings: self.settings, ..Setup::default() })?;
+        let server = Server::start(&Setup { settings: self.settings.into(), ..Setup::default() })?;
         let failed = |error: &std::io::Error| {
             Failure::io(Code::Os, NAME, error).cure("needs as many open files as connections: `ulimit -n 20000`")
         };
