@@ -125,6 +125,11 @@ impl FaultyDisk {
         }
     }
 
+    /// Whether an operation waits.
+    pub fn is_busy(&self) -> bool {
+        !self.log.is_empty() || !self.background.is_empty()
+    }
+
     /// Does one waiting operation, of either queue; false when none waits.
     pub fn step(&mut self) -> bool {
         let log_first = self.rng.one_in(2);

@@ -3,9 +3,11 @@
 //! a thread or a clock; a failure prints its seed, and the same seed fails the same way.
 
 mod disk;
+mod flood_world;
 mod rng;
 mod spool_world;
 
 pub use disk::{Faults, FaultyDisk};
+pub use flood_world::{FloodProfile, FloodReport, FloodWorld, Kind, Mistake};
 pub use rng::Rng;
 pub use spool_world::{Profile, SpoolWorld};
