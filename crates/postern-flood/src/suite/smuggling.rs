@@ -74,7 +74,10 @@ impl Tally {
 
     fn judge(self) -> (Verdict, String) {
         if !self.smuggled.is_empty() {
-            return (Verdict::Fail, format!("a second message came through by {}", self.smuggled.join(", ")));
+            return (
+                Verdict::Fail,
+                format!("what stands behind {} was answered as commands", self.smuggled.join(", ")),
+            );
         }
         if !self.taken.is_empty() {
             let what = format!("{} tries, no second message; {} taken as data", self.tries, self.taken.join(", "));
