@@ -5,7 +5,8 @@
 //! accept and after each step. A door without admission (the relay listener) serves everybody
 //! alike up to its limit.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -18,7 +19,7 @@ use postern_trust::admission::{Entry, MessageFacts, Take, Why};
 use postern_trust::greylist::{BadRecipients, Greylist};
 use postern_trust::pressure::{Level, PressureCell};
 use postern_trust::shares::Shares;
-use postern_trust::{Book, Class, Evidence, EvidenceSender, admission};
+use postern_trust::{Book, CLASSES, Class, Evidence, EvidenceSender, admission};
 
 use crate::crowd::{Crowd, Intake, Merit};
 use crate::limits;
@@ -73,6 +74,11 @@ pub struct Usher {
     thread: usize,
     ranks: RefCell<Ranks>,
     connections_max: u32,
+    /// Handshakes under way.
+    handshakes: Cell<[u64; CLASSES]>,
+    /// Whom we know and has connected lately: a hash and when.
+    connected: RefCell<Vec<(u64, u64)>>,
+    hasher: RandomState,
 }
 
 /// What a transaction looks like to admission.
@@ -105,7 +111,16 @@ impl Usher {
     /// For one thread of a door.
     pub fn new(admission: Option<Admission>, crowd: Arc<Crowd>, thread: usize, connections_max: usize) -> Self {
         let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX);
-        Self { admission, crowd, thread, ranks: RefCell::default(), connections_max }
+        Self {
+            admission,
+            crowd,
+            thread,
+            ranks: RefCell::default(),
+            connections_max,
+            handshakes: Cell::default(),
+            connected: RefCell::new(vec![(0, 0); limits::CONNECTED_KEPT]),
+            hasher: RandomState::new(),
+        }
     }
 
     pub(crate) fn admission(&self) -> Option<&Admission> {
@@ -195,6 +210,11 @@ impl Usher {
         self.crowd.desk(self.thread).bell.notified().await;
     }
 
+    /// The thread's tick came so late.
+    pub(crate) fn note_lag(&self, lag: Duration) {
+        self.crowd.desk(self.thread).ticked_late(lag);
+    }
+
     /// Places that other threads have asked for.
     pub fn serve_wanted(&self, slots: &impl Places) {
         let desk = self.crowd.desk(self.thread);
@@ -206,13 +226,16 @@ impl Usher {
     }
 
     /// Descriptors are used up although the limit is not reached: a few of the worst go.
-    pub(crate) fn make_room_at_once(&self, slots: &impl Places) {
+    /// False: nobody can.
+    pub(crate) fn make_room_at_once(&self, slots: &impl Places) -> bool {
+        let mut gone = false;
         if self.merit() == Merit::On && self.crowd.leaving() < limits::LEAVING_MAX {
             let worst = Class::ALL.into_iter().rev().find(|class| self.ranks.borrow().len(*class) > 0);
             for class in worst.into_iter().cycle().take(limits::EVICTED_AT_ONCE) {
-                self.send_away(class, Eviction::Place, slots);
+                gone |= self.send_away(class, Eviction::Place, slots);
             }
         }
+        gone
     }
 
     /// Sends away whoever has moved nothing on for longer than the weather allows. In the calm
@@ -267,10 +290,55 @@ impl Usher {
             return true;
         };
         let held = self.crowd.held();
-        let demand = held.map(|bytes| bytes > 0);
-        // A little more than nothing: whoever holds nothing else may always begin.
         let piece = postern_proto::limits::BODY_PIECE_BYTES as u64;
-        admission::allot(class, piece, &held, admission.held_bytes_max, &demand, &admission.shares.memory)
+        let (max, memory) = (admission.held_bytes_max, &admission.shares.memory);
+        // Strangers may have gone a step beyond the whole; what is kept for friends is theirs all the
+        // same. And it is kept before they hold anything, or there would be nothing to begin with.
+        let own = class <= Class::Known && held[class.index()] + piece <= memory.floor(class, max);
+        own || admission::allot(class, piece, &held, max, &[true; CLASSES], memory)
+    }
+
+    /// Whether a client of this class may begin a handshake; a place is taken then.
+    pub(crate) fn may_shake_hands(&self, class: Class) -> bool {
+        let mut used = self.handshakes.get();
+        let on = self.admission.as_ref().filter(|admission| admission.merit() == Merit::On);
+        let may = on.is_none_or(|admission| {
+            let shares = &admission.shares.handshakes;
+            admission::allot(class, 1, &used, limits::HANDSHAKES_MAX, &[true; CLASSES], shares)
+        });
+        used[class.index()] += u64::from(may);
+        self.handshakes.set(used);
+        may
+    }
+
+    /// The place is free again.
+    pub(crate) fn end_handshake(&self, class: Class) {
+        let mut used = self.handshakes.get();
+        used[class.index()] = used[class.index()].saturating_sub(1);
+        self.handshakes.set(used);
+    }
+
+    /// The slowest that a message of this class may come, in octets a second.
+    pub(crate) fn body_rate_min(&self, class: Class) -> u64 {
+        match self.merit() {
+            Merit::On => admission::patience(class, self.level()).min_bytes_per_s,
+            _ => 0,
+        }
+    }
+
+    /// Somebody we know has connected: steering wants to hear of it, now and then.
+    pub(crate) fn note_connected(&self, class: Class, ip: IpAddr, now_s: u64) {
+        if class > Class::Provider {
+            return;
+        }
+        let key = self.hasher.hash_one(ip);
+        let mut connected = self.connected.borrow_mut();
+        let place = &mut connected[usize::try_from(key % limits::CONNECTED_KEPT as u64).unwrap_or(0)];
+        if place.0 != key || now_s.abs_diff(place.1) >= limits::CONNECTED_EVERY_S {
+            *place = (key, now_s);
+            drop(connected);
+            self.tell(Evidence::Connected { ip });
+        }
     }
 
     /// Whether mail is taken from this client for this recipient now.

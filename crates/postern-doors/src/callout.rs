@@ -14,6 +14,7 @@ use postern_net::client::Connector;
 use postern_proto::address::Address;
 use postern_proto::mode::Mode;
 use postern_proto::session::RecipientVerdict;
+use postern_trust::Class;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use crate::deadlines::{Letter, Slot};
@@ -139,7 +140,7 @@ impl CalloutDesk {
         &self,
         target: CalloutTarget,
         address: &Address,
-        mode: Mode,
+        (mode, class): (Mode, Class),
         now_unix_ms: u64,
         slot: &Rc<Slot>,
     ) -> Option<RecipientVerdict> {
@@ -152,7 +153,8 @@ impl CalloutDesk {
             Memory::Stale => RecipientVerdict::Accept(mode),
             Memory::Nothing => RecipientVerdict::Unsure,
         };
-        if self.under_way.get() >= limits::CALLOUTS_MAX {
+        let places = if class <= Class::Known { limits::CALLOUTS_MAX } else { limits::STRANGERS_CALLOUTS_MAX };
+        if self.under_way.get() >= places {
             return Some(unsure);
         }
         let place = Place::take(&self.under_way);

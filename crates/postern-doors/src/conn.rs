@@ -177,6 +177,11 @@ impl Conn {
         }
     }
 
+    /// See [`Session::set_body_rate_min`].
+    pub fn set_body_rate_min(&mut self, bytes_per_second: u64) {
+        self.session.set_body_rate_min(bytes_per_second);
+    }
+
     /// The client must go. False: not now, a reply to its message is owed.
     pub fn handle_eviction(
         &mut self,

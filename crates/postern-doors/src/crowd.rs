@@ -32,6 +32,8 @@ pub struct Crowd {
 pub(crate) struct Desk {
     evictable: [AtomicU32; CLASSES],
     wanted: [AtomicU32; CLASSES],
+    /// How late the thread's last tick was, in milliseconds.
+    lag_ms: AtomicU64,
     pub(crate) bell: Notify,
 }
 
@@ -50,6 +52,8 @@ pub struct CrowdSnapshot {
     pub deferred: [u64; CLASSES],
     /// Connections refused by admission, since the start.
     pub refused: [u64; CLASSES],
+    /// How late the worst thread is with what it has to do, in milliseconds.
+    pub lag_ms: u64,
 }
 
 impl Crowd {
@@ -76,6 +80,7 @@ impl Crowd {
             idled: self.idled.load(Relaxed),
             deferred: self.deferred.each_ref().map(|count| count.load(Relaxed)),
             refused: self.refused.each_ref().map(|count| count.load(Relaxed)),
+            lag_ms: self.threads.iter().map(|desk| desk.lag_ms.load(Relaxed)).max().unwrap_or(0),
         }
     }
 
@@ -154,6 +159,11 @@ impl Desk {
     /// How many of this class the thread could send away now.
     pub(crate) fn publish(&self, class: Class, evictable: u32) {
         self.evictable[class as usize].store(evictable, Relaxed);
+    }
+
+    /// The thread's tick came so late.
+    pub(crate) fn ticked_late(&self, lag: std::time::Duration) {
+        self.lag_ms.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// Places that others have asked for, once.

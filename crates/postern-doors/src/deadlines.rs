@@ -26,6 +26,9 @@ pub(crate) struct Slot {
     pub(crate) early_talker: Cell<bool>,
     /// The name it gave cannot be its own.
     pub(crate) bad_helo: Cell<bool>,
+    /// The question about it and its present transaction; zero when none is open. An answer to any
+    /// other is not about this sender, and must not lend him another's credit.
+    pub(crate) looked_into: Cell<u64>,
     /// What was found out about it and its present transaction, once that is known.
     pub(crate) findings: RefCell<Option<Box<Findings>>>,
     told_to_go: Cell<Option<Eviction>>,
@@ -55,6 +58,7 @@ impl Slot {
             class: Cell::new(class),
             early_talker: Cell::default(),
             bad_helo: Cell::default(),
+            looked_into: Cell::default(),
             findings: RefCell::default(),
             told_to_go: Cell::default(),
             called: Cell::default(),

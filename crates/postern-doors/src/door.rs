@@ -201,7 +201,8 @@ async fn run(
             let mut ticks = tokio::time::interval(limits::TICK);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
-                ticks.tick().await;
+                let due = ticks.tick().await;
+                core.usher.note_lag(due.elapsed());
                 core.slots.fire(core.now());
                 core.usher.send_idle_away(core.now(), &core.slots);
                 core.flush_if_old();
@@ -220,9 +221,9 @@ async fn run(
     });
     let mut acceptors = tokio::task::JoinSet::new();
     if let Some(known) = listeners.known {
-        acceptors.spawn_local(accept(Rc::clone(&core), known, reserve_of_known, limits::ACCEPTS_BEFORE_YIELD));
+        acceptors.spawn_local(accept(Rc::clone(&core), known, reserve_of_known, true));
     }
-    acceptors.spawn_local(accept(Rc::clone(&core), listeners.strangers, reserve, limits::STRANGERS_BEFORE_YIELD));
+    acceptors.spawn_local(accept(Rc::clone(&core), listeners.strangers, reserve, false));
     // An error means that the handle is gone without a word: then the door closes as well.
     let grace = stopped.wait_for(Option::is_some).await.map_or(None, |grace| *grace);
     acceptors.abort_all();
@@ -252,7 +253,8 @@ async fn call_strangers(core: Rc<Core>) {
     }
 }
 
-async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescriptor, before_yield: u32) {
+async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescriptor, known: bool) {
+    let before_yield = if known { limits::ACCEPTS_BEFORE_YIELD } else { limits::STRANGERS_BEFORE_YIELD };
     let own = listener.try_clone();
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -265,7 +267,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescr
     }
     let local = listener.local_addr().ok().filter(|addr| !addr.ip().is_unspecified());
     let stats = Arc::clone(&core.shared.stats);
-    let mut in_a_row = 0;
+    let (mut in_a_row, mut retries) = (0, 0);
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -281,8 +283,15 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescr
             Err(error) => {
                 count(&stats.accept_errors);
                 if ReserveDescriptor::is_for(&error) {
-                    core.usher.make_room_at_once(&core.slots);
+                    let makes_room = core.usher.make_room_at_once(&core.slots);
+                    // The known are not turned away for want of what somebody is about to give back.
+                    if known && makes_room && retries < limits::DESCRIPTOR_RETRIES {
+                        retries += 1;
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
                 }
+                retries = 0;
                 let turned_away = match &own {
                     Ok(own) if ReserveDescriptor::is_for(&error) => reserve.turn_away(own, BUSY).unwrap_or(false),
                     _ => false,
@@ -300,7 +309,14 @@ async fn accept(core: Rc<Core>, listener: TcpListener, mut reserve: ReserveDescr
 }
 
 fn admit(core: &Rc<Core>, stream: TcpStream, peer: SocketAddr, local: Option<SocketAddr>) {
-    let class = core.usher.class_of(peer.ip().to_canonical(), now_unix_ms() / 1000);
+    let (ip, now_s) = (peer.ip().to_canonical(), now_unix_ms() / 1000);
+    // A balancer is judged when it has said for whom it speaks; until then it must not wait behind
+    // the very strangers that it brings.
+    let proxied = core.shared.proxy_from.iter().any(|net| net.contains(&ip));
+    let class = if proxied { Class::Known } else { core.usher.class_of(ip, now_s) };
+    if !proxied {
+        core.usher.note_connected(class, ip, now_s);
+    }
     if !core.usher.admit(class, &core.slots, &core.shared.stats) {
         // A fresh socket's buffer takes this; should it not, the client learns it by the close.
         let _untold = stream.try_write(BUSY);

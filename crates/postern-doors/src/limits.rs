@@ -50,19 +50,34 @@ pub const IDLED_PER_TICK: u32 = 1_000;
 pub const STRANGERS_QUANTUM: Duration = Duration::from_millis(1);
 /// Strangers called in one turn: at 30 to 60 µs a step about what the quantum holds.
 pub const STRANGERS_CALLED: usize = 32;
+/// Of these for each class that waits, however many better ones there are.
+pub const STRANGERS_CALLED_LEAST: usize = 4;
 
 /// Octets of messages on their way in, over all connections of a door, when the operator says
 /// nothing: 2,000 messages of 128 KiB. Beyond a class's share its clients are not read from until
 /// there is room, and new messages get 452.
 pub const HELD_BYTES_MAX_DEFAULT: u64 = 256 * 1024 * 1024;
 
-/// Strangers' TLS handshakes under way at once, on one thread: each costs 0.2 ms and 9 KiB. Others
-/// wait for theirs.
-pub const STRANGERS_HANDSHAKES_MAX: u32 = 64;
+/// TLS handshakes under way at once, on one thread, shared out by class: each costs 0.2 ms and 9 KiB.
+/// Others wait for their place, which begins with the client's first octet.
+pub const HANDSHAKES_MAX: u64 = 128;
+/// A handshake that is not done by then gives its place to another and goes on without one: several
+/// round trips of the slowest link, and 64 silent clients no longer stop everybody for half a minute.
+pub const HANDSHAKE_PLACE: Duration = Duration::from_secs(2);
 
 /// Receive buffer of a stranger's socket while there is pressure: 32 KiB hold a fast sender to
 /// 320 KiB/s over 100 ms, and 10,000 of them to 320 MiB of kernel memory at the very worst.
 pub const STRANGERS_BUFFER_BYTES: usize = 32 * 1024;
+
+/// An address of somebody we know is noted as connected once in so long by each thread: steering
+/// wants to know who comes, not how often.
+pub const CONNECTED_EVERY_S: u64 = 60;
+/// Places of the table that remembers it, 16 octets each; a collision costs one note more.
+pub const CONNECTED_KEPT: usize = 1_024;
+
+/// Times that the queue of the known looks for a descriptor again, after somebody was told to go for
+/// it, before it turns a client away.
+pub const DESCRIPTOR_RETRIES: u32 = 5;
 
 /// Answers about strangers that wait to be picked up by a thread; each belongs to an open question.
 pub const FINDINGS_MAX: usize = 4_096;
@@ -83,6 +98,9 @@ pub const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(8);
 /// Callouts under way at once, per runtime: a next hop that drowns is not helped by more. Beyond:
 /// 450 4.4.3.
 pub const CALLOUTS_MAX: usize = 32;
+/// Of these for strangers, whose guesses may each take the whole time of a callout: the known always
+/// find a place.
+pub const STRANGERS_CALLOUTS_MAX: usize = 24;
 /// A callout, from connect to answer. Before the session gives up (20 s), so that what was found
 /// out in time is used, and so that a drowned next hop's places come back.
 pub const CALLOUT_TIMEOUT: Duration = Duration::from_secs(15);

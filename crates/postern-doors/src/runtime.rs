@@ -69,8 +69,6 @@ pub(crate) struct Core {
     callouts: CalloutDesk,
     pub(crate) usher: Usher,
     pub(crate) turns: Turns,
-    /// Strangers' handshakes under way.
-    pub(crate) handshakes: Cell<u32>,
     findings: Arc<Mailbox>,
     recent: Recent,
     events: RefCell<Vec<Event>>,
@@ -117,7 +115,6 @@ impl Core {
         Self {
             usher: Usher::new(shared.admission.clone(), crowd, thread, shared.connections_max),
             turns: Turns::new(woken),
-            handshakes: Cell::new(0),
             findings: Arc::default(),
             recent: Recent::new(),
             news,
@@ -168,7 +165,8 @@ impl Core {
     pub(crate) fn dispatch(&self) {
         for Found { index, serial, key, findings } in self.findings.take() {
             self.recent.learn(key, &findings, self.now());
-            if let Some(slot) = self.slots.get(index).filter(|slot| slot.serial == serial) {
+            let open = |slot: &Rc<Slot>| slot.serial == serial && slot.looked_into.get() == key;
+            if let Some(slot) = self.slots.get(index).filter(open) {
                 slot.findings.replace(Some(Box::new(findings)));
             }
         }
@@ -223,6 +221,7 @@ impl Core {
             return;
         }
         let key = self.recent.key(client);
+        slot.looked_into.set(key);
         match self.recent.recall(key, self.now()) {
             Memory::Known(findings) => return drop(slot.findings.replace(Some(Box::new(findings)))),
             Memory::Asked => return,
@@ -231,7 +230,7 @@ impl Core {
         let question = Question {
             ip: client.ip,
             helo: client.helo.map(Into::into),
-            mail_from: client.sender.map(|sender| sender.to_string().into_boxed_str()),
+            mail_from: Some(client.sender.map(Address::to_string).unwrap_or_default().into_boxed_str()),
             class,
             level: self.usher.level(),
         };
@@ -293,6 +292,7 @@ impl World<'_> {
     fn begin_transaction(&self, client: &Client<'_>) {
         let slot = self.slot;
         slot.findings.replace(None);
+        slot.looked_into.set(0);
         self.core.look_into(slot, self.index, client);
         let Some(admission) = self.core.usher.admission() else { return };
         let names: Vec<&str> = admission.our_names.iter().map(String::as_str).collect();
@@ -328,6 +328,13 @@ impl World<'_> {
         })
     }
 
+    /// Counts who asks for names that are not there, whoever found that out.
+    pub(crate) fn note_unknown(&self, verdict: Option<&RecipientVerdict>, ip: IpAddr) {
+        if matches!(verdict, Some(RecipientVerdict::Unknown(_))) {
+            self.core.usher.note_bad_recipient(ip, now_unix_ms() / 1000);
+        }
+    }
+
     fn expect_events(&self, id: ItemId) {
         self.core.waiting.borrow_mut().insert(id, (Rc::clone(self.slot), self.slot.ask()));
     }
@@ -353,18 +360,22 @@ impl Surroundings for World<'_> {
         }
         match shared.policy.load().lookup(address, &modes) {
             Lookup::Known(verdict) => {
-                if matches!(verdict, RecipientVerdict::Unknown(_)) {
-                    self.core.usher.note_bad_recipient(client.ip, now_unix_ms() / 1000);
-                }
+                self.note_unknown(Some(&verdict), client.ip);
                 Some(verdict)
             }
-            Lookup::Ask(target) => self.core.callouts.ask(target, address, mode, self.unix_ms(), self.slot),
+            Lookup::Ask(target) => {
+                let callouts = &self.core.callouts;
+                let verdict = callouts.ask(target, address, (mode, self.slot.class.get()), self.unix_ms(), self.slot);
+                self.note_unknown(verdict.as_ref(), client.ip);
+                verdict
+            }
         }
     }
 
     fn checks(&mut self, client: &Client<'_>) -> Checks {
         let class = self.class_of(client.ip, client.sender, now_unix_ms() / 1000);
         let findings = self.slot.findings.take().map(|findings| *findings).unwrap_or_default();
+        self.slot.looked_into.set(0);
         if let Some(admission) = self.core.usher.admission() {
             admission.intake.taken(class);
         }
@@ -416,3 +427,6 @@ pub(crate) fn now_unix_ms() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

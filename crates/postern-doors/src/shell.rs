@@ -47,8 +47,8 @@ pub(crate) struct Shell {
     held: usize,
     /// The client, canonical.
     ip: IpAddr,
-    /// Counted among the handshakes under way.
-    shaking: bool,
+    /// Counted among the handshakes under way, since then.
+    shaking: Option<Instant>,
     /// Waits for the next turn of strangers.
     queued: bool,
     /// Waits until others give memory or a handshake's place back.
@@ -89,11 +89,12 @@ impl Shell {
             unsent: Vec::new(),
             stalled: None,
             greeted: false,
-            greet_at: now.after(core.usher.greet_wait(class)),
+            // A balancer says its PROXY header at once, and must.
+            greet_at: if proxied { now } else { now.after(core.usher.greet_wait(class)) },
             progress: 0,
             held: 0,
             ip: address,
-            shaking: false,
+            shaking: None,
             queued: false,
             short_of_room: false,
             gone: false,
@@ -132,9 +133,13 @@ impl Shell {
                     None => return Poll::Pending,
                 },
                 Need::StartTls => {
-                    if !self.may_shake_hands() {
-                        self.short_of_room = true;
-                        return Poll::Pending;
+                    if !self.wire.is_tls() {
+                        // The place is taken with the client's first octet, not with its word.
+                        ready!(self.wire.poll_first_octet(context));
+                        if !self.may_shake_hands() {
+                            self.short_of_room = true;
+                            return Poll::Pending;
+                        }
                     }
                     ready!(self.poll_handshake(context));
                 }
@@ -174,6 +179,10 @@ impl Shell {
     /// The place is wanted. The client is told when that costs nothing: whoever waits until an enemy
     /// reads has given him the slot.
     fn go(&mut self, why: Eviction, context: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
+        if self.conn.session().is_closed() {
+            // It has had its last word, and only does not read it.
+            return true;
+        }
         let world = &mut World { core: &self.core, slot: &self.slot, index: self.index };
         if !self.conn.handle_eviction(self.core.now(), why, out, world) {
             return false;
@@ -213,27 +222,27 @@ impl Shell {
         Poll::Ready(())
     }
 
-    /// Strangers' handshakes are bounded in number; who may not yet looks again at the next tick.
+    /// Handshakes are bounded in number, by class; who may not yet looks again at the next tick.
     fn may_shake_hands(&mut self) -> bool {
-        let core = &self.core;
-        if self.shaking || core.usher.runs_freely(self.slot.class.get()) {
-            return true;
+        let class = self.slot.class.get();
+        let may = self.core.usher.may_shake_hands(class);
+        if may {
+            self.shaking = Some(self.core.now());
         }
-        self.shaking = core.handshakes.get() < limits::STRANGERS_HANDSHAKES_MAX;
-        core.handshakes.set(core.handshakes.get() + u32::from(self.shaking));
-        self.shaking
+        may
     }
 
     fn end_handshake(&mut self) {
-        if std::mem::take(&mut self.shaking) {
-            self.core.handshakes.set(self.core.handshakes.get() - 1);
+        if self.shaking.take().is_some() {
+            self.core.usher.end_handshake(self.slot.class.get());
         }
     }
 
     /// After each step: who the client is, where it stands, what it holds.
     fn take_stand(&mut self) {
         let session = self.conn.session();
-        let (progress, held, ended) = (session.progress(), session.held_bytes(), session.has_ended_message());
+        let held = session.held_bytes() + self.rest.len() + self.unsent.len();
+        let (progress, ended) = (session.progress(), session.has_ended_message());
         let ip = session.peer().ip();
         let usher = &self.core.usher;
         let class = self.slot.class.get();
@@ -258,6 +267,7 @@ impl Shell {
     /// A PROXY header or XCLIENT has told who the client really is.
     fn become_another(&mut self, ip: IpAddr) {
         self.ip = ip;
+        self.end_handshake();
         let usher = &self.core.usher;
         let (before, now) = (self.slot.class.get(), usher.class_of(ip, now_unix_ms() / 1000));
         if before != now {
@@ -277,6 +287,9 @@ impl Shell {
     /// The deadline.
     fn handle_interruptions(&mut self, out: &mut Vec<u8>) {
         let now = self.core.now();
+        if self.shaking.is_some_and(|since| now.since(since) >= limits::HANDSHAKE_PLACE) {
+            self.end_handshake();
+        }
         let world = &mut World { core: &self.core, slot: &self.slot, index: self.index };
         // An answer that is here already is worth more than the end of waiting for it.
         if self.slot.has_fired() && !self.slot.has_letter() {
@@ -299,7 +312,14 @@ impl Shell {
         let world = &mut World { core: &self.core, slot: &self.slot, index: self.index };
         match letter {
             Letter::Event(id, kind) => self.conn.handle_event(now, (id, kind), out, world),
-            Letter::Recipient(verdict) => self.conn.handle_recipient(now, verdict, out, world),
+            Letter::Recipient(verdict) => {
+                world.note_unknown(Some(&verdict), self.ip);
+                self.conn.handle_recipient(now, verdict, out, world);
+            }
+        }
+        // It waited for us: that was not idleness.
+        if self.core.usher.stands(self.index) {
+            self.core.usher.stand(self.index, self.slot.class.get(), now);
         }
         let rest = std::mem::take(&mut self.rest);
         self.feed(&rest, out);
@@ -416,7 +436,7 @@ impl Shell {
                 return false;
             }
             self.queued = true;
-            self.core.turns.wait(self.index);
+            self.core.turns.wait(self.index, self.slot.class.get());
         }
         true
     }
@@ -441,6 +461,10 @@ impl Shell {
     fn note_arriving(&mut self, arriving: bool) {
         if arriving != std::mem::replace(&mut self.arriving, arriving) {
             self.core.note_arriving(arriving);
+            if arriving {
+                let own = self.core.shared.session.limits.body_bytes_per_second_min;
+                self.conn.set_body_rate_min(self.core.usher.body_rate_min(self.slot.class.get()).max(own));
+            }
         }
     }
 
@@ -453,7 +477,8 @@ impl Shell {
             return self.core.now();
         }
         let session = self.conn.session().next_timeout();
-        self.stalled.map_or(session, |since| session.min(since.after(limits::WRITE_TIMEOUT)))
+        let deadline = self.stalled.map_or(session, |since| session.min(since.after(limits::WRITE_TIMEOUT)));
+        self.shaking.map_or(deadline, |since| deadline.min(since.after(limits::HANDSHAKE_PLACE)))
     }
 }
 
@@ -511,4 +536,4 @@ impl Drop for Shell {
 const _: () = assert!(size_of::<Shell>() <= 640);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

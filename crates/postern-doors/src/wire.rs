@@ -88,6 +88,13 @@ impl Wire {
         self.stream.poll_write_ready(context)
     }
 
+    /// Waits until the client has sent something, and leaves it where it is.
+    pub(crate) fn poll_first_octet(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut octet = [0];
+        // An error is found again by whoever reads.
+        self.stream.poll_peek(context, &mut ReadBuf::new(&mut octet)).map(drop)
+    }
+
     /// Whether TLS has begun.
     pub(crate) fn is_tls(&self) -> bool {
         self.tls.is_some()

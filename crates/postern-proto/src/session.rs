@@ -213,7 +213,8 @@ impl Session {
 
     /// Octets of a message held in memory for this client.
     pub fn held_bytes(&self) -> usize {
-        self.transaction.as_ref().map_or(0, |transaction| transaction.body.len())
+        let storing = if matches!(self.state, State::AwaitStored { .. }) { limits::BODY_PIECE_BYTES } else { 0 };
+        self.transaction.as_ref().map_or(0, |transaction| transaction.body.len() + storing)
     }
 
     /// The reverse-path of the open transaction; `Some(None)` is `<>`.
@@ -231,6 +232,11 @@ impl Session {
         self.helo.as_deref()
     }
 
+    /// The slowest that the messages of this client may come from now on, in octets a second.
+    pub fn set_body_rate_min(&mut self, bytes_per_second: u64) {
+        self.timer.set_body_rate_min(bytes_per_second);
+    }
+
     /// Recipients refused because there is no such one.
     pub fn refused_recipients(&self) -> u32 {
         self.refused_recipients
@@ -238,9 +244,7 @@ impl Session {
 
     /// Whether the client was thrown out for breaking the rules.
     pub fn broke_the_rules(&self) -> bool {
-        self.errors > limits::ERRORS_MAX
-            || self.idle_commands > limits::IDLE_COMMANDS_MAX
-            || self.futile > limits::FUTILE_MAX
+        self.errors > limits::ERRORS_MAX || self.idle_commands > limits::IDLE_COMMANDS_MAX
     }
 
     /// Whether an answer to an [`Ask`] is outstanding: no input is taken until it is given.
@@ -429,6 +433,8 @@ impl Session {
     fn end_transaction(&mut self, now: Instant) {
         self.transaction = None;
         self.steps += 1;
+        // Twenty errors in a row are no client; twenty in a long session of good messages are one.
+        self.errors = 0;
         self.idle_commands = 0;
         self.futile = 0;
         self.state = State::ExpectCommand;
@@ -542,8 +548,10 @@ impl Session {
     }
 
     fn handle_rset(&mut self, out: &mut Vec<u8>) -> Option<Then> {
+        // Behind recipients that were refused or deferred a client has to say it: that is no idle talk.
+        let asked = self.recipients_asked() > 0;
         let streamed = self.forget_transaction();
-        let then = self.idle_command(&replies::RESET, out);
+        let then = if asked { self.futile(&replies::RESET, out) } else { self.idle_command(&replies::RESET, out) };
         if streamed { Some(Then::Ask(Ask::Abandon)) } else { then }
     }
 

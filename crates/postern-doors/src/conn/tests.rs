@@ -15,6 +15,8 @@ use super::*;
 #[derive(Default)]
 struct Notebook {
     mode: Option<Mode>,
+    /// Instead of accepting.
+    verdict: Option<RecipientVerdict>,
     ids: u64,
     appended: Vec<(NewItem, When)>,
     committed: Vec<ItemId>,
@@ -25,7 +27,7 @@ struct Notebook {
 
 impl Surroundings for Notebook {
     fn recipient(&mut self, _: &Address, _: &Client<'_>) -> Option<RecipientVerdict> {
-        Some(RecipientVerdict::Accept(self.mode.unwrap_or(Mode::Through)))
+        Some(self.verdict.clone().unwrap_or(RecipientVerdict::Accept(self.mode.unwrap_or(Mode::Through))))
     }
     fn checks(&mut self, _: &Client<'_>) -> Checks {
         Checks { class: 1, ..Checks::default() }
@@ -199,4 +201,42 @@ fn a_shutdown_between_messages_says_goodbye_at_once() {
     test.out.clear();
     assert_eq!(test.conn.handle_shutdown(test.now, &mut test.out, &mut test.world), Some(Need::Close));
     assert!(test.last_reply().starts_with("421 4.3.2"));
+}
+
+#[test]
+fn a_client_that_pipelines_and_is_deferred_has_broken_no_rule() {
+    use postern_proto::session::Deferral;
+    let mut test = Test::new(Mode::Collect);
+    test.say("EHLO mta.example\r\n");
+    test.world.verdict = Some(RecipientVerdict::Defer(Deferral::Busy));
+    for _ in 0..60 {
+        // RFC 2920 section 3.1: DATA is sent before the answer to RCPT is read.
+        let (need, reply) = test.say("MAIL FROM:<a@b.example>\r\nRCPT TO:<ann@example.com>\r\nDATA\r\nRSET\r\n");
+        assert_eq!((need, reply.as_str()), (Need::Input, "250 2.0.0 Reset"));
+    }
+    assert!(!test.conn.session().broke_the_rules());
+    test.world.verdict = None;
+    let (_, reply) = test.say("MAIL FROM:<a@b.example>\r\nRCPT TO:<ann@example.com>\r\nDATA\r\n");
+    assert!(reply.starts_with("354 "), "{reply}");
+}
+
+#[test]
+fn an_eviction_gives_back_what_was_stored_and_never_comes_between_dot_and_reply() {
+    let mut test = Test::new(Mode::Collect);
+    test.say(&format!("{ENVELOPE}DATA\r\n"));
+    let line = format!("{}\r\n", "x".repeat(998));
+    let body = line.repeat(150);
+    test.out.clear();
+    test.conn.handle_bytes(test.now, body.as_bytes(), &mut test.out, &mut test.world);
+    let id = test.conn.item().expect("a piece is with the spool");
+    test.out.clear();
+    assert!(test.conn.handle_eviction(test.now, Eviction::Place, &mut test.out, &mut test.world));
+    assert!(test.out.starts_with(b"421 4.3.2 "));
+    assert_eq!(test.world.abandoned, [id]);
+
+    let mut test = Test::new(Mode::Collect);
+    test.say(&format!("{ENVELOPE}DATA\r\n"));
+    test.say("x\r\n.\r\n");
+    assert!(!test.conn.handle_eviction(test.now, Eviction::Place, &mut test.out, &mut test.world));
+    assert!(test.world.abandoned.is_empty());
 }

@@ -16,7 +16,7 @@ use crate::crowd::Crowd;
 use crate::policy::Policy;
 use crate::runtime::{Seat, Shared};
 
-fn core(spool: Spool) -> Rc<Core> {
+pub(crate) fn core(spool: Spool) -> Rc<Core> {
     let port = spool.port(Arc::new(|| {}));
     let shared = Shared {
         spool,

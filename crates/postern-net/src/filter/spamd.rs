@@ -62,7 +62,12 @@ async fn send(stream: &mut dyn Stream, head: &[&[u8]], source: &Source<'_>) -> R
 /// it is, and asks DNS no more: an hour later the answer may be another, and so may be its speed.
 fn received_spf(subject: &Subject<'_>, hostname: &str) -> String {
     let meta = subject.meta;
-    let Some(spf) = &meta.checks.spf else { return String::new() };
+    let of_sender =
+        |domain: &str| meta.sender.as_ref().is_some_and(|sender| sender.domain.eq_ignore_ascii_case(domain));
+    // What was checked for another sender says nothing of this one.
+    let Some(spf) = meta.checks.spf.as_ref().filter(|spf| spf.of_helo || of_sender(&spf.domain)) else {
+        return String::new();
+    };
     let quoted = |text: &str| {
         let sound = text.chars().filter(|c| !c.is_control());
         sound.flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c])).collect::<String>()

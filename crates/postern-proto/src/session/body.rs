@@ -25,7 +25,14 @@ impl Session {
             return self.error(&replies::CHUNKS_BEGUN, out);
         }
         if transaction.recipients.is_empty() {
-            return self.error(&replies::NO_RECIPIENTS, out);
+            // With pipelining DATA is sent before the answers to RCPT are read (RFC 2920 section
+            // 3.1): who asked for recipients and got none has broken no rule.
+            let asked = transaction.asked > 0;
+            return if asked {
+                self.futile(&replies::NO_RECIPIENTS, out)
+            } else {
+                self.error(&replies::NO_RECIPIENTS, out)
+            };
         }
         transaction.reader = Some(BodyReader::new(size_max));
         self.state = State::ExpectData;
@@ -53,10 +60,14 @@ impl Session {
         if size > size_max.saturating_mul(2) {
             return Some(self.hang_up(&replies::TOO_BIG, out));
         }
-        if let Some(reply) = refusal
-            && let Some(close) = self.error(reply, out)
-        {
-            return Some(close);
+        let asked = self.recipients_asked() > 0;
+        let close = match refusal {
+            Some(reply) if asked => self.futile(reply, out),
+            Some(reply) => self.error(reply, out),
+            None => None,
+        };
+        if close.is_some() {
+            return close;
         }
         self.state = State::ExpectChunk { remaining: size, last, refused: refusal.is_some() };
         self.timer.body(now);

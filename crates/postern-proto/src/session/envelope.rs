@@ -114,7 +114,10 @@ impl Session {
                 self.refused_recipients += 1;
                 replies::NOT_OURS.write_to(out);
             }
-            RecipientVerdict::Unsure => replies::UNSURE.write_to(out),
+            RecipientVerdict::Unsure => {
+                self.futile += 1;
+                replies::UNSURE.write_to(out);
+            }
             RecipientVerdict::Defer(why) => {
                 self.futile += 1;
                 replies::deferral(why).write_to(out);

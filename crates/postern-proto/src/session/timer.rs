@@ -23,6 +23,11 @@ impl Timer {
         self.wait = now.after(self.limits.command);
     }
 
+    /// From now on bodies must come at least so fast.
+    pub(super) fn set_body_rate_min(&mut self, bytes_per_second: u64) {
+        self.limits.body_bytes_per_second_min = bytes_per_second;
+    }
+
     /// A body begins.
     pub(super) fn body(&mut self, now: Instant) {
         self.wait = now.after(self.limits.body);

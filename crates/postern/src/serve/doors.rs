@@ -18,7 +18,7 @@ use postern_trust::Class;
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::listeners::{Group, Listeners};
+use super::listeners::Listeners;
 use super::names::{NameSources, Names};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
@@ -35,7 +35,7 @@ pub(super) struct Wiring<'a> {
     pub(super) config: &'a Config,
 }
 
-/// All doors, one per address.
+/// All doors: the public one and the relay listener.
 pub(super) struct RunningDoors {
     doors: Vec<(String, Doors)>,
 }
@@ -53,25 +53,30 @@ pub(super) fn start(wiring: Wiring<'_>) -> Result<RunningDoors, Failure> {
     let callouts = callout_cache(config)?;
     let tls = server_config(&certificate);
     let mut doors = Vec::new();
-    let groups = [("smtp", Via::Public, listeners.smtp), ("relay", Via::Relay, listeners.relay)];
-    for (name, via, listeners) in groups {
-        for Group { addr, threads, .. } in listeners {
-            let public = via == Via::Public;
-            let options = DoorOptions {
-                listeners: threads.into_iter().map(|(strangers, known)| DoorListeners { strangers, known }).collect(),
-                session: session_options(config, via),
-                tls: Some(tls.clone()),
-                // The relay listener believes the local MTA itself, and nobody else's word.
-                proxy_from: if public { config.settings.smtp.proxy_from.clone() } else { Vec::new() },
-                xclient_from: if public { config.settings.smtp.xclient_from.clone() } else { Vec::new() },
-                connections_max: config.settings.smtp.connections_max,
-                callouts: callouts.clone(),
-                admission: public.then(|| admission.clone()),
-            };
-            let door = Doors::start(spool.clone(), policy.clone(), modes.clone(), options)
-                .map_err(|error| Failure::new(Code::Os, format!("{name} at {addr}: {error}")))?;
-            doors.push((format!("{name} {addr}"), door));
+    // All public addresses are one door: what is full is the machine, and a slot is kept by merit
+    // whichever address it came in by.
+    for (name, via, groups) in [("smtp", Via::Public, listeners.smtp), ("relay", Via::Relay, listeners.relay)] {
+        if groups.is_empty() {
+            continue;
         }
+        let addrs: Vec<String> = groups.iter().map(|group| group.addr.to_string()).collect();
+        let name = format!("{name} {}", addrs.join(", "));
+        let threads = groups.into_iter().flat_map(|group| group.threads);
+        let public = via == Via::Public;
+        let options = DoorOptions {
+            listeners: threads.map(|(strangers, known)| DoorListeners { strangers, known }).collect(),
+            session: session_options(config, via),
+            tls: Some(tls.clone()),
+            // The relay listener believes the local MTA itself, and nobody else's word.
+            proxy_from: if public { config.settings.smtp.proxy_from.clone() } else { Vec::new() },
+            xclient_from: if public { config.settings.smtp.xclient_from.clone() } else { Vec::new() },
+            connections_max: config.settings.smtp.connections_max,
+            callouts: callouts.clone(),
+            admission: public.then(|| admission.clone()),
+        };
+        let door = Doors::start(spool.clone(), policy.clone(), modes.clone(), options)
+            .map_err(|error| Failure::new(Code::Os, format!("{name}: {error}")))?;
+        doors.push((name, door));
     }
     Ok(RunningDoors { doors })
 }
