@@ -183,7 +183,7 @@ impl Engine {
     /// One input. Call `poll_disk` and `poll_output` until both are empty afterwards, or after several inputs: what comes
     /// in between shares a sync.
     pub fn handle(&mut self, now_unix_ms: u64, input: Input) {
-        self.now_unix_ms = now_unix_ms;
+        self.set_now(now_unix_ms);
         match input {
             Input::Port { port, request } => match request {
                 PortRequest::Append(item, when) => self.append(port, item, when),
@@ -197,9 +197,19 @@ impl Engine {
         }
     }
 
+    /// A clock that is corrected by seconds costs nobody much; one that goes back by hours must not make mail wait so long.
+    fn set_now(&mut self, now_unix_ms: u64) {
+        let back_ms = self.now_unix_ms.saturating_sub(now_unix_ms);
+        self.now_unix_ms = now_unix_ms;
+        if back_ms >= CLOCK_STEP_MS {
+            self.lanes.clock_went_back(back_ms, now_unix_ms);
+            self.changed = true;
+        }
+    }
+
     /// The end of an operation.
     pub fn handle_completion(&mut self, now_unix_ms: u64, completion: Completion) {
-        self.now_unix_ms = now_unix_ms;
+        self.set_now(now_unix_ms);
         if completion.token == LOG_TOKEN {
             return self.handle_log_completion(completion);
         }
@@ -426,6 +436,8 @@ use writer::LOG_TOKEN;
 const FOOTPRINT: u64 = 512;
 /// What a tentative item costs beside its bytes.
 const TENTATIVE_OVERHEAD: usize = 256;
+/// A wall clock that goes back by less is corrected by small steps, as time daemons do it: retries are a minute apart.
+const CLOCK_STEP_MS: u64 = 60_000;
 
 #[cfg(test)]
 mod tests;

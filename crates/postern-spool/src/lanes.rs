@@ -18,6 +18,15 @@ pub(crate) struct Lanes {
     next_due_unix_ms: Option<u64>,
     /// When all lanes were last looked at.
     promoted_unix_ms: u64,
+    stepped: Option<Step>,
+}
+
+/// The wall clock has gone back.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    by_ms: u64,
+    /// What was on its way when it did has come by then.
+    until_unix_ms: u64,
 }
 
 #[derive(Debug)]
@@ -111,8 +120,8 @@ impl Lanes {
 
     /// Makes a committed item leasable once due; true when that is now.
     pub(crate) fn offer(&mut self, no: LaneNo, id: ItemId, due_unix_ms: u64, now_unix_ms: u64) -> bool {
+        let now = due_unix_ms <= now_unix_ms || self.is_of_the_old_clock(due_unix_ms, now_unix_ms);
         let queue = &mut self.lanes[no as usize];
-        let now = due_unix_ms <= now_unix_ms;
         if now {
             queue.ready.insert((due_unix_ms, id.0));
         } else {
@@ -132,8 +141,9 @@ impl Lanes {
 
     /// Makes a tentative item leasable once due; true when that is now.
     pub(crate) fn offer_tentative(&mut self, no: LaneNo, id: ItemId, due_unix_ms: u64, now_unix_ms: u64) -> bool {
-        self.lanes[no as usize].tentative.insert((due_unix_ms, id.0));
-        let now = due_unix_ms <= now_unix_ms;
+        let old = self.is_of_the_old_clock(due_unix_ms, now_unix_ms);
+        self.lanes[no as usize].tentative.insert((if old { DUE_SINCE_EVER } else { due_unix_ms }, id.0));
+        let now = old || due_unix_ms <= now_unix_ms;
         if !now {
             self.due_at(due_unix_ms);
         }
@@ -141,7 +151,32 @@ impl Lanes {
     }
 
     pub(crate) fn withdraw_tentative(&mut self, no: LaneNo, id: ItemId, due_unix_ms: u64) {
-        self.lanes[no as usize].tentative.remove(&(due_unix_ms, id.0));
+        let tentative = &mut self.lanes[no as usize].tentative;
+        if !tentative.remove(&(due_unix_ms, id.0)) {
+            tentative.remove(&(DUE_SINCE_EVER, id.0));
+        }
+    }
+
+    /// The wall clock has gone back: what was to wait a minute by the old one would wait a day by the new one. All that
+    /// waits is due now; whoever tries it again in vain gives it a time by the new clock.
+    pub(crate) fn clock_went_back(&mut self, by_ms: u64, now_unix_ms: u64) {
+        let until_unix_ms = now_unix_ms.saturating_add(ON_ITS_WAY_MS);
+        self.stepped = Some(Step { by_ms, until_unix_ms });
+        self.promoted_unix_ms = now_unix_ms;
+        self.next_due_unix_ms = None;
+        for queue in &mut self.lanes {
+            queue.ready.append(&mut queue.later);
+            let waiting = std::mem::take(&mut queue.tentative);
+            queue.tentative = waiting.into_iter().map(|(_, id)| (DUE_SINCE_EVER, id)).collect();
+        }
+    }
+
+    /// Whether a due time was set before the clock went back: it lies by the whole step ahead, and what is set since then
+    /// hardly does. One that is taken for old by mistake is tried once too soon.
+    fn is_of_the_old_clock(&self, due_unix_ms: u64, now_unix_ms: u64) -> bool {
+        self.stepped.is_some_and(|step| {
+            now_unix_ms <= step.until_unix_ms && due_unix_ms.saturating_sub(now_unix_ms) > step.by_ms / 2
+        })
     }
 
     /// Takes up to `n` due items: tentative ones first, because a sender waits for each; true says tentative.
@@ -245,6 +280,11 @@ impl Lanes {
 fn step(count: &mut usize, up: bool) {
     *count = if up { *count + 1 } else { count.saturating_sub(1) };
 }
+
+/// The key of a tentative item that waits for no time.
+const DUE_SINCE_EVER: u64 = 0;
+/// What the engine was asked before the clock went back is written and offered by then.
+const ON_ITS_WAY_MS: u64 = 60_000;
 
 /// Precision of waking for items that become due; a retry schedule works in minutes.
 const DUE_STEP_MS: u64 = 100;

@@ -40,3 +40,25 @@ fn becoming_due_is_noticed() {
     assert!(lanes.promote(500));
     assert_eq!(lanes.next_due_unix_ms(), None);
 }
+
+#[test]
+fn a_clock_that_goes_back_by_a_day_makes_nothing_wait_for_a_day() {
+    const DAY: u64 = 86_400_000;
+    let (mut lanes, before) = (Lanes::default(), 2 * DAY);
+    let no = lanes.admit(&Lane::new("a", 0), ItemId(1), 1);
+    lanes.offer(no, ItemId(1), before + 5_000, before);
+    lanes.admit(&Lane::new("a", 0), ItemId(2), 1);
+    lanes.offer_tentative(no, ItemId(2), before, before);
+    let now = before - DAY;
+    lanes.clock_went_back(DAY, now);
+    // One that was on its way comes a moment later, and one is put off by the new clock.
+    lanes.admit(&Lane::new("a", 0), ItemId(3), 1);
+    assert!(lanes.offer(no, ItemId(3), before + 60_000, now + 10));
+    lanes.admit(&Lane::new("a", 0), ItemId(4), 1);
+    assert!(!lanes.offer(no, ItemId(4), now + 60_000, now + 10));
+    lanes.withdraw_tentative(no, ItemId(2), before);
+    lanes.offer_tentative(no, ItemId(2), before, now + 10);
+    let taken = |lanes: &mut Lanes, now| lanes.take_due(no, 9, now).into_iter().map(|t| t.0.0).collect::<Vec<_>>();
+    assert_eq!(taken(&mut lanes, now + 10), [2, 1, 3]);
+    assert_eq!(taken(&mut lanes, now + 60_000), [4]);
+}
