@@ -33,8 +33,8 @@ mod storms;
 
 use drain::Drain;
 use house::House;
-use peers::{Act, Peer};
 pub use peers::Kind;
+use peers::{Act, Peer};
 use seats::Seat;
 use sky::SkyWatch;
 use storms::Storm;
@@ -476,7 +476,6 @@ impl FloodWorld {
         };
         self.after(wait, Event::Connect(number));
     }
-
 }
 
 /// How often deadlines and pressure are looked at, as the doors and the weather do.

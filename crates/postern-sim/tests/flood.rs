@@ -15,7 +15,8 @@ const CALM: FloodProfile = FloodProfile {
 const FLOOD: FloodProfile = FloodProfile { flood_s: 90, hostile: 90, ..CALM };
 const OUTAGES: FloodProfile = FloodProfile { outages: true, ..FLOOD };
 const CRASHES: FloodProfile = FloodProfile { crashes: true, ..FLOOD };
-const DISK: FloodProfile = FloodProfile { outages: true, crashes: true, faults: Faults { sync: 400, full: 200 }, ..FLOOD };
+const DISK: FloodProfile =
+    FloodProfile { outages: true, crashes: true, faults: Faults { sync: 400, full: 200 }, ..FLOOD };
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())

@@ -21,7 +21,7 @@ use postern_trust::{CLASSES, Evidence};
 
 use super::house::House;
 use super::peers::{DOMAINS, read_body};
-use super::{Event, FloodWorld, Flights, Mistake};
+use super::{Event, Flights, FloodWorld, Mistake};
 use crate::rng::Rng;
 
 /// An item on its way.
@@ -480,8 +480,7 @@ fn child(letter: Letter, class: u8) -> Child {
 /// The same bytes for the quarantine, an item for each domain.
 fn children_of(meta: &Meta, due_unix_ms: u64) -> Vec<Child> {
     let of = |domain: &&str| {
-        let recipients: Vec<_> =
-            meta.recipients.iter().filter(|to| &*to.address.domain == *domain).cloned().collect();
+        let recipients: Vec<_> = meta.recipients.iter().filter(|to| &*to.address.domain == *domain).cloned().collect();
         (!recipients.is_empty()).then(|| Child {
             lane: Lane::new(*domain, QUARANTINE_CLASS),
             meta: Meta { recipients, ..meta.clone() }.to_bytes(),

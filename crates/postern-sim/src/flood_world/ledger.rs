@@ -87,7 +87,11 @@ impl Ledger {
                 if entry.told == Some(b'5') && (copies > 0 || place.is_some()) {
                     fault("refused for good, and there all the same");
                 }
-                if entry.told == Some(b'2') && entry.in_the_calm && entry.copies.is_empty() && place == Some(&Lies::Aside) {
+                if entry.told == Some(b'2')
+                    && entry.in_the_calm
+                    && entry.copies.is_empty()
+                    && place == Some(&Lies::Aside)
+                {
                     fault("failed after a 250 in the calm");
                 }
                 if place == Some(&Lies::Queued) {

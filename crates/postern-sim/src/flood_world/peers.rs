@@ -144,7 +144,8 @@ impl Peer {
             Dialog::Greeting => self.step(Dialog::Helo, format!("EHLO mx.{}\r\n", self.domain).into_bytes()),
             Dialog::Helo => {
                 let mail = self.mail();
-                let rest = if at_once { format!("RCPT TO:<{}>\r\nDATA\r\n", self.recipient(rng)) } else { String::new() };
+                let rest =
+                    if at_once { format!("RCPT TO:<{}>\r\nDATA\r\n", self.recipient(rng)) } else { String::new() };
                 self.step(Dialog::Mail, format!("{mail}{rest}").into_bytes())
             }
             Dialog::Mail if at_once => self.step(Dialog::Recipient(1), Vec::new()),

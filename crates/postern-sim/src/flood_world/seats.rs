@@ -186,8 +186,7 @@ impl FloodWorld {
             self.seats.push(None);
             self.seats.len() - 1
         });
-        let facts =
-            Facts { class, ip, authorised: false, early_talker: false, thread, pending: None, streamed: None };
+        let facts = Facts { class, ip, authorised: false, early_talker: false, thread, pending: None, streamed: None };
         let usher = &self.house.ushers[thread];
         usher.crowd().enter(class);
         usher.stand(index, class, now);
