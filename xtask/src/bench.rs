@@ -7,6 +7,7 @@
 //! queue, which is as durable; `smtp-sink` stores nothing and is the floor of the protocol.
 
 mod measure;
+mod storm;
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,7 @@ struct Server {
     _running: Box<dyn std::any::Any>,
 }
 
-/// `bench [--quick] [--binary POSTERN]`
+/// `bench [--quick] [--storm] [--binary POSTERN]`
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let quick = args.iter().any(|arg| arg == "--quick");
     if std::thread::available_parallelism()?.get() < 2 {
@@ -63,6 +64,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             run::target().join("release/postern")
         }
     };
+    if args.iter().any(|arg| arg == "--storm") {
+        return storm::run(&peers, &binary, quick);
+    }
     let rounds = if quick { 1 } else { 5 };
     let scale = if quick { 5 } else { 1 };
     let mut servers = vec![postern(&binary), smtp_sink(&peers)];

@@ -31,7 +31,8 @@ cargo xtask TASK
   mutants [NAME]       break a promise on purpose; the named test must turn red
   fuzz [--seconds N] [--replay] [TARGET]   fuzz each target for N seconds, or replay the committed corpus only
   torture [--quick] [--only CASE] [--server NAME] [--binary POSTERN] [--page]   the torture suite beside other servers
-  bench [--quick] [--binary POSTERN]   durable collect beside Postfix and smtp-sink, in one run
+  bench [--quick] [--storm] [--binary POSTERN]   durable collect beside Postfix and smtp-sink in one run; or, with
+                       --storm, friends under the same crowds at Postern, Postfix and postscreen
 ";
 
 fn main() -> ExitCode {

@@ -127,7 +127,7 @@ impl Server {
     /// What the book says of an address.
     pub(super) fn class_of(&self, ip: IpAddr) -> Result<String, Failure> {
         let answer = Client::connect(&self.dir.join("data"))?.ask(Ask::Why { what: ip.to_string() })?;
-        Ok(answer["class"].as_str().unwrap_or("?").to_owned())
+        Ok(answer["now"]["class"].as_str().unwrap_or("?").to_owned())
     }
 
     /// Connections so far.

@@ -29,6 +29,9 @@ struct Way {
     rounds: Vec<Value>,
 }
 
+/// A line: its name, and how it is measured.
+type Line = (&'static str, fn(Effort) -> Result<Vec<Way>, Failure>);
+
 /// How long and how often.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
@@ -50,7 +53,7 @@ impl Effort {
 
 /// Plays the lines that are wanted; one object for each, with a row for each way.
 pub(super) fn measure(effort: Effort, wanted: impl Fn(&str) -> bool) -> Result<Vec<Value>, Failure> {
-    let lines: [(&str, fn(Effort) -> Result<Vec<Way>, Failure>); 4] = [
+    let lines: [Line; 4] = [
         (slots::NAME, slots::measure),
         (connects::NAME, connects::measure),
         (busy::NAME, busy::measure),

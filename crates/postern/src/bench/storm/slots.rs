@@ -1,7 +1,5 @@
 //! Every slot taken: twice as many bots as there are slots, each back at once when it is sent away.
 
-use std::borrow::Cow;
-
 use postern_flood::{Behaviour, Crowd, Friends, Plan};
 
 use super::{Effort, Way, round, round_against};
@@ -17,8 +15,8 @@ pub(super) fn measure(effort: Effort) -> Result<Vec<Way>, Failure> {
     let mut fifo = Way { name: "merit off (`postern bypass on`), one queue", rounds: Vec::new() };
     for n in 1..=effort.rounds {
         eprintln!("round {n}/{}: {NAME}", effort.rounds);
-        merit.rounds.push(round(&setup(ON), |plan| crowd(plan, effort, 0))?);
-        let server = Server::start(&setup(ON))?;
+        merit.rounds.push(round(&setup(effort, "auto"), |plan| crowd(plan, effort, 0))?);
+        let server = Server::start(&setup(effort, "auto"))?;
         let network = sybil_network();
         server.make_known((0..network.hosts()).map(|host| network.host(host, 0)))?;
         let mut figures = round_against(&server, |plan| crowd(plan, effort, SYBIL_COUNT))?;
@@ -27,14 +25,18 @@ pub(super) fn measure(effort: Effort) -> Result<Vec<Way>, Failure> {
         sybils.rounds.push(figures);
         // Friends who get nowhere wait to the end of their patience: once says it.
         if n == 1 {
-            fifo.rounds.push(round(&Setup { bypass: true, ..setup(OFF) }, |plan| crowd(plan, effort, 0))?);
+            fifo.rounds.push(round(&Setup { bypass: true, ..setup(effort, "off") }, |plan| crowd(plan, effort, 0))?);
         }
     }
     Ok(vec![merit, sybils, fifo])
 }
 
-fn setup(settings: &'static str) -> Setup {
-    Setup { settings: Cow::Borrowed(settings), descriptors: Some(10_000), ..Setup::default() }
+fn setup(effort: Effort, steering: &str) -> Setup {
+    let settings = format!(
+        "[smtp]\nconnections_max = {}\n[trust]\npinned = [\"127.200.0.0/16\"]\n[auto]\nsteering = \"{steering}\"\n",
+        effort.size(9_500)
+    );
+    Setup { settings: settings.into(), descriptors: Some(10_000), ..Setup::default() }
 }
 
 fn crowd(plan: &mut Plan, effort: Effort, sybils: u32) {
@@ -67,6 +69,3 @@ fn sybil_network() -> postern_flood::Network {
 }
 
 const SYBIL_COUNT: u32 = 1_000;
-const ON: &str = "[smtp]\nconnections_max = 9500\n[trust]\npinned = [\"127.200.0.0/16\"]\n";
-const OFF: &str =
-    "[smtp]\nconnections_max = 9500\n[trust]\npinned = [\"127.200.0.0/16\"]\n[auto]\nsteering = \"off\"\n";
