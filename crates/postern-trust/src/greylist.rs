@@ -143,18 +143,28 @@ fn worth(cell: u64, now_s: u64) -> (u8, u64) {
     }
 }
 
-/// Unknown recipients that a prefix may ask for at once; a list with some dead names in it stays
-/// under this, a dictionary does not.
+/// Unknown recipients that an address (a /64) may ask for at once; a list with some dead names in it
+/// stays under this, a dictionary does not.
 pub const BAD_RECIPIENTS_BUDGET: u64 = 20;
 /// In how many seconds one of them is forgiven.
 pub const BAD_RECIPIENT_FORGIVEN_S: u64 = 60;
 /// What is remembered at most, in seconds of forgiving: the budget, and ten minutes more.
-const DEBT_MAX_S: u64 = BAD_RECIPIENTS_BUDGET * BAD_RECIPIENT_FORGIVEN_S + 600;
+const DEBT_MAX_S: u64 = BUDGET_S + 600;
+/// The budget in seconds of forgiving.
+const BUDGET_S: u64 = BAD_RECIPIENTS_BUDGET * BAD_RECIPIENT_FORGIVEN_S;
 const _: () = assert!(DEBT_MAX_S < 1 << 12, "a cell has 12 bits for it");
+/// A /24 or /48 has the budget of this many addresses.
+const PREFIX_ADDRESSES: u64 = 10;
 /// An IPv6 /32 is a whole provider: it gets the budget of this many /48.
 const WIDE_PREFIXES: u64 = 16;
 
-/// Unknown recipients by prefix (/24, /48, and /32 of IPv6, of which 65,536 /48 are sold as one).
+/// Unknown recipients by address (/64), and by prefix (/24, /48, and /32 of IPv6, of which 65,536 /48
+/// are sold as one).
+///
+/// The address comes first: who asks for twenty names that nobody has is looking for names. The
+/// prefix is for those who spread the dictionary over their addresses. It counts only against
+/// who is suspect, or under pressure who asked for such names himself; else one bad neighbour at a
+/// hoster could close his /24 to all honest newcomers for the price of one guess a minute.
 #[derive(Debug)]
 pub struct BadRecipients {
     table: Table,
@@ -191,18 +201,34 @@ impl BadRecipients {
     /// `n` unknown recipients were asked for.
     pub fn record(&self, ip: IpAddr, n: u32, now_s: u64) {
         let debt = u64::from(n) * BAD_RECIPIENT_FORGIVEN_S;
-        self.add(&prefix(ip), debt, now_s);
+        self.add(&host(ip), debt, now_s);
+        // In whole seconds: a /32 gets 1,200 for itself rather than 3,200 when they come one by one.
+        self.add(&prefix(ip), (debt / PREFIX_ADDRESSES).max(1), now_s);
         if let Some(wide) = wide_prefix(ip) {
-            self.add(&wide, (debt / WIDE_PREFIXES).max(1), now_s);
+            self.add(&wide, (debt / (PREFIX_ADDRESSES * WIDE_PREFIXES)).max(1), now_s);
         }
+    }
+
+    /// As [`Self::is_over_at`] in the calm.
+    #[must_use]
+    pub fn is_over(&self, class: Class, ip: IpAddr, now_s: u64) -> bool {
+        self.is_over_at(class, Level::Calm, ip, now_s)
     }
 
     /// Whether the budget is spent. The known are exempt: their users mistype, and a forwarder's dead
     /// recipients are no dictionary.
     #[must_use]
-    pub fn is_over(&self, class: Class, ip: IpAddr, now_s: u64) -> bool {
-        let over = |prefix: &[u8]| self.debt(prefix, now_s) >= BAD_RECIPIENTS_BUDGET * BAD_RECIPIENT_FORGIVEN_S;
-        class >= Class::New && (over(&prefix(ip)) || wide_prefix(ip).is_some_and(|wide| over(&wide)))
+    pub fn is_over_at(&self, class: Class, level: Level, ip: IpAddr, now_s: u64) -> bool {
+        if class < Class::New {
+            return false;
+        }
+        let own = self.debt(&host(ip), now_s);
+        if own >= BUDGET_S {
+            return true;
+        }
+        let over = |prefix: &[u8]| self.debt(prefix, now_s) >= BUDGET_S;
+        let answers_for_neighbours = class == Class::Suspect || (level > Level::Calm && own > 0);
+        answers_for_neighbours && (over(&prefix(ip)) || wide_prefix(ip).is_some_and(|wide| over(&wide)))
     }
 
     fn debt(&self, prefix: &[u8], now_s: u64) -> u64 {
@@ -267,6 +293,20 @@ fn write_text(hasher: &mut SipHasher13, text: &str) {
     hasher.write(&(text.len() as u64).to_le_bytes());
     for octet in text.bytes() {
         hasher.write_u8(octet.to_ascii_lowercase());
+    }
+}
+
+/// The family, and the address or /64; longer than a prefix, so that no two mean the same.
+fn host(ip: IpAddr) -> [u8; 9] {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            [4, a, b, c, d, 0, 0, 0, 0]
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+            [6, a, b, c, d, e, f, g, h]
+        }
     }
 }
 

@@ -83,15 +83,17 @@ fn the_greylist_is_for_the_suspect_under_pressure_and_never_for_who_is_listed_as
 }
 
 #[test]
-fn a_dictionary_spends_the_budget_of_its_prefix_and_gets_it_back_with_time() {
+fn a_dictionary_spends_the_budget_of_its_address_and_gets_it_back_with_time() {
     let sketch = BadRecipients::new(8, KEY);
     let neighbour = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 99));
     let stranger = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
     sketch.record(HOME, 19, NOW);
     assert!(!sketch.is_over(Class::New, HOME, NOW));
     sketch.record(neighbour, 1, NOW);
-    assert!(sketch.is_over(Class::New, HOME, NOW), "a prefix has one budget");
-    assert!(sketch.is_over(Class::Suspect, neighbour, NOW));
+    assert!(!sketch.is_over(Class::New, HOME, NOW), "an address has a budget of its own");
+    sketch.record(HOME, 1, NOW);
+    assert!(sketch.is_over(Class::New, HOME, NOW));
+    assert!(!sketch.is_over(Class::Suspect, neighbour, NOW));
     assert!(!sketch.is_over(Class::New, stranger, NOW));
     for class in [Class::Pinned, Class::Known, Class::Provider] {
         assert!(!sketch.is_over(class, HOME, NOW), "{class:?} is exempt");
@@ -104,18 +106,45 @@ fn a_dictionary_spends_the_budget_of_its_prefix_and_gets_it_back_with_time() {
 }
 
 #[test]
-fn many_small_prefixes_of_one_ipv6_provider_have_one_larger_budget() {
-    let sketch = BadRecipients::new(12, KEY);
-    let source = |site| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, 0, 0, 1));
-    for site in 0..319 {
-        sketch.record(source(site), 1, NOW);
-    }
-    // In whole seconds a sixteenth of a minute is 3: 400 errors spend what 320 should.
-    assert!(!sketch.is_over(Class::New, source(5000), NOW));
-    for site in 319..400 {
-        sketch.record(source(site), 1, NOW);
-    }
-    assert!(sketch.is_over(Class::New, source(5000), NOW));
+fn one_bad_neighbour_closes_nothing_to_honest_newcomers() {
+    let check = |bad: &str, honest: &str| {
+        let sketch = BadRecipients::new(8, KEY);
+        let (bad, honest): (IpAddr, IpAddr) = (bad.parse().expect("one"), honest.parse().expect("one"));
+        for minute in 0..600 {
+            sketch.record(bad, 40, NOW + minute * 60);
+        }
+        let now_s = NOW + 600 * 60;
+        for level in [Level::Calm, Level::Busy, Level::Red] {
+            assert!(sketch.is_over_at(Class::New, level, bad, now_s - 60), "{bad}");
+            assert!(!sketch.is_over_at(Class::New, level, honest, now_s), "{honest} beside {bad} at {level:?}");
+        }
+        assert!(sketch.is_over_at(Class::Suspect, Level::Calm, honest, now_s), "a suspect answers for its neighbours");
+        // One mistyped name of an honest newcomer is no dictionary while there is room for everybody.
+        sketch.record(honest, 1, now_s);
+        assert!(!sketch.is_over_at(Class::New, Level::Calm, honest, now_s));
+        assert!(sketch.is_over_at(Class::New, Level::Busy, honest, now_s), "under pressure it is one of many");
+    };
+    check("192.0.2.9", "192.0.2.99");
+    check("2001:db8:7:1::1", "2001:db8:7:2::1");
+    check("2001:db8:7:1:1::1", "2001:db8:7:2::1");
+}
+
+#[test]
+fn a_dictionary_spread_over_a_prefix_spends_ten_budgets() {
+    let check = |source: &dyn Fn(u16) -> IpAddr, least: u16, most: u16| {
+        let sketch = BadRecipients::new(12, KEY);
+        let is_over = || sketch.is_over(Class::Suspect, source(5000), NOW);
+        (0..least).for_each(|bot| sketch.record(source(bot), 1, NOW));
+        assert!(!is_over(), "{}", source(0));
+        (least..most).for_each(|bot| sketch.record(source(bot), 1, NOW));
+        assert!(is_over(), "{}", source(0));
+        assert!(!sketch.is_over(Class::New, source(5000), NOW));
+    };
+    let v4 = |bot: u16| IpAddr::V4(Ipv4Addr::new(192, 0, 2, (bot % 256) as u8));
+    check(&v4, 199, 200);
+    check(&|bot| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 7, bot, 0, 0, 0, 1)), 199, 200);
+    // Many small prefixes of one provider: one larger budget.
+    check(&|bot| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, bot, 0, 0, 0, 0, 1)), 1199, 1200);
 }
 
 #[test]
