@@ -11,8 +11,12 @@
 //! and the lowest class is the first to find none. While nothing *can* leave (every filter or next
 //! hop down), the rate is not unlearned, since the outage says nothing about it, but the delay runs:
 //! what has been promised to those already here is taken from what can be promised to the next.
+//!
+//! The promise bounds strangers. The pinned and the known are bounded by the disk alone: a
+//! next hop that is away for a weekend is what a buffer is for, and their mail leaves first when it is
+//! back. And a next hop that answers 4xx for hours leaves some room for strangers too.
 
-use crate::class::CLASSES;
+use crate::class::{CLASSES, Class};
 
 /// What the drain was seen to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +39,10 @@ pub const DELAY_DEFAULT_MS: u64 = 4 * 3_600_000;
 /// The rate before anything was measured, per 1,000 seconds: 10 messages a second, a filter of
 /// 100 ms with one worker. With four hours that is room for 144,000 messages.
 pub const RATE_COLD_MILLI: u64 = 10_000;
+/// What strangers are promised at least while a drain is reached and yet nothing leaves (4xx, or it hangs): one
+/// message a second, with four hours 14,400. The rate that was measured then says how long nothing left, not how
+/// fast mail will leave afterwards; with none, an hour of 4xx would turn every stranger away from an empty disk.
+pub const RATE_FLOOR_MILLI: u64 = 1_000;
 /// Time constant of the rate: over a minute single slow messages even out, and a filter that got
 /// slower shows before the promise is broken.
 const RATE_TAU_MS: u64 = 60_000;
@@ -130,18 +138,19 @@ impl Promise {
         }
     }
 
-    /// Messages that may still be taken, by class. Doors read it a moment later: at 10,000 messages a
+    /// Messages that may still be taken, by class; the pinned and the known as many as the disk takes. Doors read it a moment later: at 10,000 messages a
     /// second and four looks a second that is 2,500 messages too many, 2 % of a cold promise.
     #[must_use]
     pub fn room(&self) -> [u64; CLASSES] {
         let delay_ms = self.delay_ms.saturating_sub(self.stalled_ms);
-        let mut rate_micro = self.rate_micro;
+        let mut rate_micro = self.rate_micro.max(RATE_FLOOR_MILLI * 1000);
         let mut in_front = 0_u64;
         let mut room = [0; CLASSES];
         for (class, room) in room.iter_mut().enumerate() {
             in_front = in_front.saturating_add(self.backlog[class]);
             let leaves = u128::from(rate_micro) * u128::from(delay_ms) / 1_000_000_000;
-            *room = u64::try_from(leaves).unwrap_or(u64::MAX).saturating_sub(in_front);
+            let promised = u64::try_from(leaves).unwrap_or(u64::MAX).saturating_sub(in_front);
+            *room = if class <= Class::Known as usize { u64::MAX } else { promised };
             rate_micro = rate_micro.saturating_sub(self.arrival_micro[class]);
         }
         room

@@ -3,6 +3,13 @@ use proptest::prelude::*;
 use super::*;
 
 const HOUR_MS: u64 = 3_600_000;
+const DISK: u64 = u64::MAX;
+
+/// Room for the pinned and the known, which only the disk bounds, and these for the others.
+fn beside(strangers: [u64; 3]) -> [u64; CLASSES] {
+    let [provider, new, suspect] = strangers;
+    [DISK, DISK, provider, new, suspect]
+}
 
 /// A drain of `rate` messages a second that always has work, watched for `seconds`.
 fn watched(promise: &mut Promise, from_ms: u64, seconds: u64, rate: u64, seen: &mut DrainSeen) -> u64 {
@@ -18,7 +25,7 @@ fn watched(promise: &mut Promise, from_ms: u64, seconds: u64, rate: u64, seen: &
 #[test]
 fn nothing_measured_yet_means_ten_a_second() {
     let promise = Promise::new(DELAY_DEFAULT_MS);
-    assert_eq!(promise.room(), [144_000; CLASSES]);
+    assert_eq!(promise.room(), beside([144_000; 3]));
     assert_eq!(promise.seconds_for(100), Some(10));
     assert!(!promise.is_measured());
 }
@@ -31,7 +38,7 @@ fn room_is_the_measured_rate_times_the_delay_less_what_stands_in_front() {
     watched(&mut promise, 0, 600, 50, &mut seen);
     assert_eq!(promise.rate_milli(), 50_000);
     let all = 50 * 3600;
-    assert_eq!(promise.room(), [all - 1, all - 21, all - 321, all - 4321, all - 54_321]);
+    assert_eq!(promise.room(), beside([all - 321, all - 4321, all - 54_321]));
     assert_eq!(promise.seconds_for(54_321), Some(1087));
 }
 
@@ -47,7 +54,7 @@ fn what_better_classes_bring_is_kept_for_them_and_the_lowest_is_the_first_withou
         now_ms = watched(&mut promise, now_ms, 1, 50, &mut seen);
     }
     let room = promise.room();
-    assert_eq!(room[1], 50 * 3600, "nobody stands before the known");
+    assert_eq!(room[..2], [DISK; 2], "nobody stands before the known");
     assert!(room[3].abs_diff(20 * 3600) < 10, "the known take 30 of 50: {room:?}");
     assert_eq!(room[4], 0, "and the new more than the rest");
 }
@@ -64,15 +71,30 @@ fn an_outage_unlearns_nothing_but_the_promised_delay_runs() {
         promise.update(now_ms, &seen);
     }
     assert_eq!(promise.rate_milli(), 50_000);
-    assert_eq!(promise.room(), [50 * 1800; CLASSES], "half an hour of the hour is gone");
+    assert_eq!(promise.room(), beside([50 * 1800; 3]), "half an hour of the hour is gone");
     assert_eq!(promise.seconds_for(1), None);
     for _ in 0..1800 {
         now_ms += 1000;
         promise.update(now_ms, &seen);
     }
-    assert_eq!(promise.room(), [0; CLASSES]);
+    assert_eq!(promise.room(), beside([0; 3]), "a weekend's mail of friends is buffered");
     watched(&mut promise, now_ms, 1, 50, &mut seen);
-    assert_eq!(promise.room(), [50 * 3600; CLASSES]);
+    assert_eq!(promise.room(), beside([50 * 3600; 3]));
+}
+
+#[test]
+fn a_next_hop_that_answers_4xx_for_hours_leaves_room_for_all() {
+    let mut promise = Promise::new(DELAY_DEFAULT_MS);
+    let mut seen = DrainSeen::default();
+    promise.update(0, &seen);
+    let now_ms = watched(&mut promise, 0, 100, 50, &mut seen);
+    // It is reached, so it is well, and nothing leaves.
+    watched(&mut promise, now_ms, 4 * 3600, 0, &mut seen);
+    assert_eq!(promise.room(), beside([14_400; 3]));
+    assert!(promise.wait_s(1) > 1000, "the weather still sees that it hangs");
+    seen.backlog = [0, 0, 0, 0, 14_400];
+    watched(&mut promise, now_ms + 4 * 3_600_000, 60, 0, &mut seen);
+    assert_eq!(promise.room(), beside([14_400, 14_400, 0]), "and strangers stay bounded");
 }
 
 #[test]
