@@ -181,7 +181,7 @@ impl Book {
         judge::class(&facts, sender.as_ref())
     }
 
-    /// Networks for steering before accept(), at most `max`, the most important first: pins, then the known addresses that
+    /// Networks for steering before accept(), at most `max`, the most important first: pins, then the trusted addresses that
     /// were hottest of late, a quarter kept for the networks of providers in good order.
     #[must_use]
     pub fn known_networks(&self, max: usize, now_s: u64) -> Vec<IpNet> {
@@ -198,14 +198,18 @@ impl Book {
         let room = max - networks.len();
         let kept = provided.len().min(room / 4);
         let hot = self.desk().hot.by_heat();
-        let known = hot.into_iter().filter(|hot| {
-            let ip = hot.source.address();
-            !roster.declared(ip).pinned && judge::class(&self.address_facts(ip, clock_s), None) == Class::Known
-        });
+        let known = hot.into_iter().filter(|hot| self.is_steered_alone(hot.source.address(), clock_s));
         networks.extend(known.map(|hot| hot.source.network()).take(room - kept));
         let left = max - networks.len();
         networks.extend(provided.into_iter().take(left));
         networks
+    }
+
+    /// Whether steering needs to know this very address: the known, and the shared without networks of their own. The pinned
+    /// and the pools of providers are steered by their networks.
+    pub(crate) fn is_steered_alone(&self, ip: IpAddr, clock_s: u64) -> bool {
+        let facts = self.address_facts(ip, clock_s);
+        facts.provider.is_none() && matches!(judge::class(&facts, None), Class::Known | Class::Provider)
     }
 
     /// Replaces what the operator declared; takes effect at once.

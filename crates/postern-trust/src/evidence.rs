@@ -86,8 +86,15 @@ pub enum Evidence {
         /// Greater than zero: listed as good; less: listed as bad.
         weight: i8,
     },
-    /// It connected. Counted only; a connection alone says nothing.
+    /// It connected. Counted; who is trusted is steered by it. It makes nobody better or worse.
     Connected {
+        /// The client.
+        ip: IpAddr,
+    },
+    /// Its public mail was delivered, and no filter had judged it. It holds trust that is there and never makes
+    /// any: where nothing judges, spam is delivered too, and would make spammers known. But a friend must not
+    /// become a stranger for want of a filter.
+    Delivered {
         /// The client.
         ip: IpAddr,
     },

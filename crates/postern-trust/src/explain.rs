@@ -40,7 +40,14 @@ impl Book {
             );
         }
         self.explain_provider(ip, &facts, &mut reasons);
-        let credit = self.credits.get(self.keys.address(Source::of(ip)), day(clock_s));
+        let address = self.keys.address(Source::of(ip));
+        if facts.provider.is_none() && self.is_pool(address, clock_s) {
+            reasons.push(
+                "It belongs to a shared provider by its name or SPF: it earns no credit, and a quarter of the blame for its mail sticks."
+                    .into(),
+            );
+        }
+        let credit = self.credits.get(address, day(clock_s));
         explain_address_credit(credit, &facts, day(clock_s), &mut reasons);
         explain_marks("This address", facts.marks, &mut reasons);
         let prefix = (u32::from(facts.prefix) / PREFIX_WEIGHT).min(PREFIX_MAX);

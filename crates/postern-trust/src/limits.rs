@@ -31,6 +31,10 @@ pub(crate) const LINK_PART: usize = 4;
 /// are candidates enough. 48 bytes each. Full: the coldest goes.
 pub(crate) const HOT_ENTRIES: usize = 4_096;
 
+/// What one sight of an address is worth there; halved each midnight. 64 last a week: who writes weekly is still there at the
+/// next letter, also after a quiet weekend.
+pub(crate) const HOT_SIGHT: u32 = 64;
+
 /// Smallest and largest size of any table, whatever the options say: 2^10 to 2^26 entries.
 pub(crate) const ENTRIES_MIN: usize = 1 << 10;
 /// See [`ENTRIES_MIN`].
@@ -50,6 +54,10 @@ pub(crate) const LENT_A_DAY: u8 = 32;
 
 /// An address that speaks for this many proven or unproven domains is shared: class provider, judged inside by domain.
 pub(crate) const SHARED_DOMAINS: u8 = 8;
+
+/// Of what such an address passes on, and one in the pool of a shared provider whose networks are not known yet, this part of
+/// the blame sticks: it answers for whom it takes in.
+pub(crate) const SHARED_BLAME: u16 = 4;
 
 /// Good credit is counted in 1/64 of a good day (a day with at least one good message: volume buys nothing).
 pub(crate) const GOOD_DAY: u16 = 64;
@@ -72,6 +80,9 @@ pub(crate) const HISTORY_HIGH: u16 = 6 * GOOD_DAY;
 pub(crate) const HISTORY_LOW: u16 = 2 * GOOD_DAY;
 /// And only from this age on, in days: the patience of a spammer costs rent.
 pub(crate) const HISTORY_AGE_D: u16 = 21;
+/// Good mail from a trusted address that nobody looked up, and delivered mail that nobody judged, holds the credit up to this
+/// and adds no more: nobody grows by what is not proven his. A sender of every fortnight is held.
+pub(crate) const HOLD_MAX: u16 = HISTORY_HIGH;
 /// One spam verdict takes this off a history (not off a correspondence: there the marks speak).
 pub(crate) const SPAM_COSTS: u16 = 3 * GOOD_DAY;
 /// Below a quarter of a day a record is as good as empty: it starts anew.

@@ -113,6 +113,11 @@ impl Keys {
         self.bits(Kind::Link, u128::from(address) << 64 | u128::from(domain))
     }
 
+    /// That an address belongs to the pool of a shared provider. Zero is no domain's fingerprint, or one of 2^64.
+    pub(crate) fn pool(&self, address: u64) -> u64 {
+        self.link(address, 0)
+    }
+
     /// A domain inside a provider; authorised mail apart from the rest, so that nobody blackens a name that is not his.
     pub(crate) fn tenant(&self, landlord: u64, domain: u64, authorised: bool) -> u64 {
         let salt = if authorised { 0x9e37_79b9_7f4a_7c15 } else { 0 };

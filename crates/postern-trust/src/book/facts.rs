@@ -8,6 +8,7 @@ use super::{Book, roster::Declared};
 use crate::class::judge::{AddressFacts, SenderFacts, suspicion, weight};
 use crate::limits::{HISTORY_LOW, PROVIDER_JUDGED_MIN, PROVIDER_SPAM_PER_MILLE, SUSPECT, TRUST_LOW};
 use crate::sketch::credits::{ANSWERED, Credit, KNOWN, LENT, SHARED, WROTE};
+use crate::sketch::marks::Mark;
 use crate::sketch::{Name, Source};
 
 impl Credit {
@@ -84,13 +85,29 @@ impl Book {
             proven: !roster.is_provider_domain(name.domain()) && self.domain_is_proven(domain, clock_s),
             mailbox: self.mailbox(name, clock_s).is_some_and(|credit| credit.corresponds()),
             marks: self.marks.get(domain, clock_s),
-            tenant: self.marks.get(self.keys.tenant(landlord, domain, authorised), clock_s),
+            tenant: self
+                .tenant(landlord, name, authorised)
+                .map_or_else(Mark::default, |tenant| self.marks.get(tenant, clock_s)),
         }
     }
 
     /// Whose tenants the domains at this address are: the provider's, or the address's own.
     pub(crate) fn landlord(&self, address: u64, provider: Option<u8>) -> u64 {
         provider.map_or(address, u64::from)
+    }
+
+    /// Who answers for a message inside a provider: the tenant's domain, but where the domain is the provider's own and
+    /// everybody's, the mailbox; `None` when that is not told.
+    pub(crate) fn tenant(&self, landlord: u64, name: &Name, authorised: bool) -> Option<u64> {
+        let everybody_s = self.roster.load().is_provider_domain(name.domain());
+        let who = if everybody_s { self.keys.mailbox(name)? } else { self.keys.domain(name) };
+        Some(self.keys.tenant(landlord, who, authorised))
+    }
+
+    /// Whether an address belongs to a shared provider by its own name or by the provider's SPF record, whose networks
+    /// may not have been read yet.
+    pub(crate) fn is_pool(&self, address: u64, clock_s: u64) -> bool {
+        !self.links.get(self.keys.pool(address), clock_s).is_empty()
     }
 
     pub(crate) fn mailbox(&self, name: &Name, clock_s: u64) -> Option<Credit> {

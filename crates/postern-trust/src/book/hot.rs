@@ -1,5 +1,5 @@
-//! The known addresses that were seen of late, exactly, for steering before accept(): fingerprints cannot be turned into
-//! networks. It owns a small sorted table; it never says who is known, that is looked up again when the table is read.
+//! The trusted addresses that were seen of late, exactly, for steering before accept(): fingerprints cannot be turned into
+//! networks. It owns a small sorted table; it never says who is trusted, that is looked up again when the table is read.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use crate::sketch::Source;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Hot {
     pub(crate) source: Source,
-    /// How often seen; halved each day.
+    /// How often seen, in `limits::HOT_SIGHT`; halved each day.
     pub(crate) heat: u32,
 }
 

@@ -11,12 +11,12 @@ use super::clock::day;
 use super::roster::{Declared, Roster};
 use super::{Book, Promotions};
 use crate::class::judge::weight;
-use crate::class::{Class, judge};
 use crate::evidence::Evidence;
 use crate::limits::{
     ABUSE, BAD_HELO, BAD_RECIPIENT, BAD_RECIPIENTS_MAX, EARLY_TALKER, GOOD_DAY, HAM, HISTORY_AGE_D, HISTORY_HIGH,
-    HISTORY_LOW, LENT_A_DAY, LENT_CREDIT, LISTING, LISTING_MAX, PREFIX_SHARE, PROMOTABLE, PROMOTIONS_A_PREFIX,
-    PROVIDERS_MAX, SHARED_DOMAINS, SPAM, SPAM_COSTS, SPAM_MAX, TRUST_LOW, WIDE_SHARE, WROTE_CREDIT,
+    HISTORY_LOW, HOLD_MAX, HOT_SIGHT, LENT_A_DAY, LENT_CREDIT, LISTING, LISTING_MAX, PREFIX_SHARE, PROMOTABLE,
+    PROMOTIONS_A_PREFIX, PROVIDERS_MAX, SHARED_BLAME, SHARED_DOMAINS, SPAM, SPAM_COSTS, SPAM_MAX, TRUST_LOW,
+    WIDE_SHARE, WROTE_CREDIT,
 };
 use crate::sketch::credits::{ANSWERED, Credit, DOMAIN, GOOD_TODAY, KNOWN, LENT, SHARED, WROTE, WROTE_TODAY};
 use crate::sketch::marks::Mark;
@@ -73,6 +73,7 @@ impl Writer {
             Evidence::BadRecipients { ip, n } => self.bad_recipients(*ip, *n),
             Evidence::Listed { ip, weight } => self.listed(*ip, *weight),
             Evidence::Connected { ip } => self.connected(*ip),
+            Evidence::Delivered { ip } => self.delivered(*ip),
             Evidence::ProviderNetworks { domain, networks } => self.provider_networks(domain, networks),
         }
     }
@@ -189,7 +190,12 @@ impl Writer {
         let today = self.today();
         self.answered(&name, domain);
         let declared = self.declared(ip);
-        if declared.provider.is_some() || declared.forwarder || self.is_provider_domain(&name) {
+        if self.is_provider_domain(&name) {
+            let dice = self.roll();
+            self.book.links.change(self.book.keys.pool(address), self.clock_s, dice, |seen| seen.add_manner(8));
+            return;
+        }
+        if declared.provider.is_some() || declared.forwarder || self.book.is_pool(address, self.clock_s) {
             return;
         }
         // Proven domains are not counted: their addresses are theirs. So no flood that washes a link away makes a friend shared.
@@ -246,12 +252,18 @@ impl Writer {
         if let Some(place) = declared.provider {
             self.count_provider_mail(place, u64::from(n), 0);
         }
-        let Some(name) = name else { return };
+        let Some(name) = name else {
+            self.hold(ip, source);
+            return;
+        };
         let domain = self.book.keys.domain(name);
         let authorised = self.is_linked(address, domain);
         let landlord = self.book.landlord(address, declared.provider);
-        self.wash(self.book.keys.tenant(landlord, domain, authorised), n);
+        if let Some(tenant) = self.book.tenant(landlord, name, authorised) {
+            self.wash(tenant, n);
+        }
         if !authorised {
+            self.hold(ip, source);
             return;
         }
         self.wash(domain, n);
@@ -264,7 +276,7 @@ impl Writer {
             return;
         }
         self.good(Candidate { hash: domain, prefix, flags: DOMAIN });
-        if declared.provider.is_none() && !declared.forwarder {
+        if declared.provider.is_none() && !declared.forwarder && !self.book.is_pool(address, self.clock_s) {
             self.good(Candidate { hash: address, prefix, flags: 0 });
             self.lend(address, domain);
             self.warm(ip, source);
@@ -320,10 +332,24 @@ impl Writer {
         self.warm(ip, Source::of(ip));
     }
 
+    fn delivered(&self, ip: IpAddr) {
+        self.hold(ip, Source::of(ip));
+    }
+
     fn warm(&self, ip: IpAddr, source: Source) {
-        if judge::class(&self.book.address_facts(ip, self.clock_s), None) == Class::Known {
-            self.book.desk().hot.warm(source, 1);
+        if self.book.is_steered_alone(ip, self.clock_s) {
+            self.book.desk().hot.warm(source, HOT_SIGHT);
         }
+    }
+
+    /// An address that is trusted stays so while its mail is good. Whom we know nobody looks up, so its mail names no
+    /// authorised domain; without this the best of friends would be a stranger after two months.
+    fn hold(&self, ip: IpAddr, source: Source) {
+        if !self.book.is_steered_alone(ip, self.clock_s) {
+            return;
+        }
+        self.book.credits.change_existing(self.book.keys.address(source), self.today(), hold_day);
+        self.warm(ip, source);
     }
 
     // ---- what is bad --------------------------------------------------------------------------------------------------
@@ -341,9 +367,11 @@ impl Writer {
             return;
         }
         let source = Source::of(ip);
+        let address = self.book.keys.address(source);
         let points = n.min(BAD_RECIPIENTS_MAX) * BAD_RECIPIENT;
-        self.mark(self.book.keys.address(source), |mark| mark.add_content(points));
-        self.blame_prefix(ip, source, points);
+        let own = if self.book.is_pool(address, self.clock_s) { points / SHARED_BLAME } else { points };
+        self.mark(address, |mark| mark.add_content(own));
+        self.blame_prefix(ip, source, own);
     }
 
     fn listed(&mut self, ip: IpAddr, weight: i8) {
@@ -369,13 +397,16 @@ impl Writer {
         }
         let points = n.min(SPAM_MAX) * SPAM;
         let address = self.book.keys.address(source);
-        let shared = self.book.credits.get(address, self.today()).is_some_and(|credit| credit.has(SHARED));
+        let shared = self.book.credits.get(address, self.today()).is_some_and(|credit| credit.has(SHARED))
+            || self.book.is_pool(address, self.clock_s);
         if declared.provider.is_some() || shared {
             if let Some(name) = name {
                 let domain = self.book.keys.domain(name);
                 let authorised = self.is_linked(address, domain);
                 let landlord = self.book.landlord(address, declared.provider);
-                self.mark(self.book.keys.tenant(landlord, domain, authorised), |mark| mark.add_content(points));
+                if let Some(tenant) = self.book.tenant(landlord, name, authorised) {
+                    self.mark(tenant, |mark| mark.add_content(points));
+                }
             }
             if let Some(place) = declared.provider {
                 self.count_provider_mail(place, 0, u64::from(n));
@@ -383,11 +414,12 @@ impl Writer {
             }
         }
         // Of a shared address a quarter sticks: it answers for whom it takes in.
-        let own = if shared { points / 4 } else { points };
+        let own = if shared { points / SHARED_BLAME } else { points };
         self.mark(address, |mark| mark.add_content(own));
         self.blame_prefix(ip, source, own);
         self.cost(address, n);
-        if let Some(name) = name {
+        // A provider's own domain is everybody's: one free account must not blacken all others.
+        if let Some(name) = name.filter(|name| !self.is_provider_domain(name)) {
             let domain = self.book.keys.domain(name);
             if self.is_linked(address, domain) {
                 self.mark(domain, |mark| mark.add_content(points));
@@ -463,6 +495,17 @@ fn good_day(credit: &mut Credit) {
     }
     if !credit.has(GOOD_TODAY) {
         credit.add(GOOD_DAY);
+        credit.flags |= GOOD_TODAY;
+    }
+}
+
+fn hold_day(credit: &mut Credit) {
+    if credit.credit < HISTORY_LOW {
+        // Lent credit is all that it has left, and holds no history.
+        credit.flags &= !KNOWN;
+    }
+    if !credit.has(GOOD_TODAY) {
+        credit.credit = credit.credit.max((credit.credit + GOOD_DAY).min(HOLD_MAX));
         credit.flags |= GOOD_TODAY;
     }
 }

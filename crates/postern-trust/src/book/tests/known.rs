@@ -261,3 +261,110 @@ fn a_hot_address_that_lost_its_credit_is_not_steered() {
     }
     assert!(world.book.known_networks(9, world.now_s).is_empty());
 }
+
+/// A sender that is known by its own long history, at an address of its own.
+fn with_history(from: &str) -> World {
+    let mut world = World::new();
+    for _ in 0..30 {
+        world.good_mail(from, "ann@history.example");
+        world.days(1);
+    }
+    assert_eq!(world.class(from), Class::Known);
+    world
+}
+
+/// Whom we know nobody looks up: from now on the book hears of no authority.
+fn check_held(mut world: World, every_d: u64, mail: impl Fn(&mut World)) {
+    for day in 0..100 / every_d {
+        world.days(every_d);
+        assert_eq!(world.class("192.0.2.1"), Class::Known, "in round {day}");
+        mail(&mut world);
+    }
+}
+
+#[test]
+fn good_mail_of_the_known_holds_their_trust_without_a_look_up() {
+    let from = ip("192.0.2.1");
+    let nameless = move |world: &mut World| world.tell(Evidence::Ham { ip: from, domain: None, n: 1 });
+    let another_s_name = |world: &mut World| world.ham("192.0.2.1", "bob@list.example");
+    let unjudged = move |world: &mut World| world.tell(Evidence::Delivered { ip: from });
+    check_held(with_history("192.0.2.1"), 1, nameless);
+    check_held(with_history("192.0.2.1"), 14, another_s_name);
+    check_held(with_history("192.0.2.1"), 1, unjudged);
+    let friend = || {
+        let mut world = World::new();
+        world.corresponds("192.0.2.1", "ann@friend.example");
+        world
+    };
+    check_held(friend(), 1, nameless);
+    check_held(friend(), 14, unjudged);
+}
+
+#[test]
+fn held_trust_does_not_grow_and_a_hacked_friend_is_not_held() {
+    let mut world = with_history("192.0.2.1");
+    for _ in 0..40 {
+        world.tell(Evidence::Delivered { ip: ip("192.0.2.1") });
+        world.days(1);
+    }
+    // Forty more good days would be remembered for longer.
+    world.days(100);
+    assert_eq!(world.class("192.0.2.1"), Class::New);
+    let mut world = World::new();
+    world.corresponds("192.0.2.1", "ann@friend.example");
+    for _ in 0..80 {
+        world.tell(Evidence::Abuse { ip: ip("192.0.2.1") });
+        world.tell(Evidence::Abuse { ip: ip("192.0.2.1") });
+        world.tell(Evidence::Delivered { ip: ip("192.0.2.1") });
+        world.days(1);
+    }
+    world.days(10);
+    assert_eq!(world.class("192.0.2.1"), Class::New);
+}
+
+#[test]
+fn delivered_mail_makes_no_stranger_known() {
+    let mut world = World::new();
+    for _ in 0..100 {
+        world.authorised("192.0.2.1", "stranger.example");
+        world.tell(Evidence::Connected { ip: ip("192.0.2.1") });
+        world.tell(Evidence::Delivered { ip: ip("192.0.2.1") });
+        world.days(1);
+    }
+    assert_eq!(world.class("192.0.2.1"), Class::New);
+    assert!(world.book.known_networks(9, world.now_s).is_empty());
+}
+
+#[test]
+fn a_friend_seen_once_is_steered_for_a_week_and_one_seen_often_comes_first() {
+    let mut world = World::new();
+    world.corresponds("192.0.2.1", "ann@friend.example");
+    world.corresponds("192.0.2.2", "ann@second.example");
+    let steered =
+        |world: &World| world.book.known_networks(9, world.now_s).iter().map(ToString::to_string).collect::<Vec<_>>();
+    for _ in 0..3 {
+        world.tell(Evidence::Connected { ip: ip("192.0.2.2") });
+    }
+    world.days(1);
+    assert_eq!(steered(&world), ["192.0.2.2/32", "192.0.2.1/32"]);
+    world.days(7);
+    assert_eq!(steered(&world), ["192.0.2.2/32"]);
+    world.tell(Evidence::Connected { ip: ip("192.0.2.1") });
+    assert_eq!(steered(&world), ["192.0.2.1/32", "192.0.2.2/32"]);
+}
+
+#[test]
+fn a_host_of_many_domains_is_steered_and_a_pool_only_by_its_networks() {
+    let mut world = World::new();
+    world.corresponds("192.0.2.1", "ann@friend.example");
+    for tenant in 0..20 {
+        world.authorised("192.0.2.1", &format!("tenant{tenant}.example"));
+    }
+    assert_eq!(world.class("192.0.2.1"), Class::Provider);
+    world.networks("gmail.com", &["198.51.100.0/24"]);
+    for from in ["192.0.2.1", "198.51.100.7"] {
+        world.tell(Evidence::Connected { ip: ip(from) });
+    }
+    let steered: Vec<String> = world.book.known_networks(9, world.now_s).iter().map(ToString::to_string).collect();
+    assert_eq!(steered, ["192.0.2.1/32", "198.51.100.0/24"]);
+}

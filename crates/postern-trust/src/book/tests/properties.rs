@@ -10,7 +10,7 @@ const HOSTS: [&str; 6] =
 const DOMAINS: [&str; 5] = ["one.example", "two.example", "gmail.com", "ann@gmail.com", "bob@one.example"];
 
 fn good(history: bool) -> impl Strategy<Value = Evidence> {
-    (0..HOSTS.len(), 0..DOMAINS.len(), 1..4_u16, 0..3).prop_map(move |(host, domain, n, kind)| {
+    (0..HOSTS.len(), 0..DOMAINS.len(), 1..4_u16, 0..6).prop_map(move |(host, domain, n, kind)| {
         let (ip, domain) = (ip(HOSTS[host]), Box::<str>::from(DOMAINS[domain]));
         match kind {
             0 => Evidence::Authorised { ip, domain, by: Authority::Name },
@@ -18,6 +18,9 @@ fn good(history: bool) -> impl Strategy<Value = Evidence> {
                 let bare = domain.rsplit('@').next().expect("one").into();
                 Evidence::WroteTo { domain: bare, address: domain.contains('@').then_some(domain) }
             }
+            2 => Evidence::Connected { ip },
+            3 => Evidence::Delivered { ip },
+            4 => Evidence::Ham { ip, domain: None, n },
             _ => Evidence::Ham { ip, domain: Some(domain), n },
         }
     })

@@ -177,3 +177,50 @@ fn spam_that_a_forwarder_passes_on_blackens_neither_it_nor_the_author() {
     assert_eq!(world.message("192.0.2.65", "author.example"), Class::New);
     assert_eq!(world.class("192.0.2.66"), Class::New);
 }
+
+#[test]
+fn a_pool_address_is_not_suspect_for_a_free_account_s_spam_before_its_networks_are_known() {
+    let check = |by_name: &str, account: &str| {
+        let mut world = World::new();
+        world.authorised("198.51.100.7", by_name);
+        world.authorised("198.51.100.7", account);
+        world.spam("198.51.100.7", account, 3);
+        world.tell(Evidence::BadRecipients { ip: ip("198.51.100.7"), n: 6 });
+        assert_eq!(world.class("198.51.100.7"), Class::New, "{by_name} {account}");
+        assert_eq!(world.message("198.51.100.7", account), Class::Suspect, "{account} answers for itself");
+        assert_eq!(world.message("198.51.100.7", "other.example"), Class::New, "and no other");
+        assert_eq!(world.class("198.51.100.8"), Class::New);
+        // A machine at a provider that sends nothing but spam is found out all the same.
+        world.spam("198.51.100.7", account, 9);
+        assert_eq!(world.class("198.51.100.7"), Class::Suspect);
+    };
+    check("gmail.com", "tenant.example");
+    check("outbound.protection.outlook.com", "tenant.example");
+}
+
+#[test]
+fn a_pool_address_gets_no_credit_of_a_tenant_before_its_networks_are_known() {
+    let mut world = World::new();
+    world.wrote_to("ann@friend.example");
+    world.authorised("198.51.100.7", "gmail.com");
+    world.good_mail("198.51.100.7", "ann@friend.example");
+    assert_eq!(world.class("198.51.100.7"), Class::New, "tomorrow somebody else sends from it");
+    assert_eq!(world.message("198.51.100.7", "ann@friend.example"), Class::Known);
+}
+
+#[test]
+fn a_free_account_that_spams_is_suspect_alone_whether_the_networks_are_known_or_not() {
+    let check = |networks: &[&str], other: Class| {
+        let mut world = World::new();
+        world.networks("gmail.com", networks);
+        world.authorised("198.51.100.7", "gmail.com");
+        world.spam("198.51.100.7", "spammer@gmail.com", 3);
+        assert_eq!(world.class("198.51.100.7"), other);
+        assert_eq!(world.message("198.51.100.7", "ann@gmail.com"), other);
+        world.authorised("198.51.100.200", "gmail.com");
+        assert_eq!(world.message("198.51.100.200", "ann@gmail.com"), other);
+        world.message("198.51.100.7", "spammer@gmail.com")
+    };
+    assert_eq!(check(&["198.51.100.0/24"], Class::Provider), Class::Suspect);
+    assert_eq!(check(&[], Class::New), Class::New, "where it is not known to be a pool nobody is judged inside");
+}
