@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use postern_proto::mode::Mode;
 
+use crate::commands::demo::DemoArgs;
 use crate::commands::flood::FloodArgs;
 pub(crate) use buffer::{Buffer, ExportArgs, ImportArgs, MailFormat};
 pub(crate) use trust::{LearnArgs, Peer, Verdict};
@@ -186,6 +187,12 @@ pub(crate) enum Command {
         after_help = "Example: postern flood --target 127.0.0.1:2525 --hold 18000 --spam 200 --friends 50 --for 30s --html flood.html\nExample: postern flood --target 127.0.0.1:2525 --suite"
     )]
     Flood(Box<FloodArgs>),
+    /// Play the night of 2007 in a minute, without and with Postern
+    #[command(
+        long_about = "Play the night of 2007 in a minute, without and with Postern, drawn live. Two servers as they were then, a process for each connection and the content filter inside the session; one of them stands behind Postern. To both come the same friends, the same honest strangers, and the same flood of silent bots, spam and backscatter, at the same time on this machine. Everything runs on loopback in a temporary directory and is gone afterwards. At the end it says what became of whose mail; the exit code is 0 only when 99 % of the known friends' mail got through Postern and nothing that it answered 250 is lost.",
+        after_help = "Example: postern demo\nExample: postern demo --fast --plain --seed 7\nExample: postern demo --against 127.0.0.1:25 --to ann@localhost"
+    )]
+    Demo(DemoArgs),
     /// Print a completion script for a shell
     #[command(
         long_about = "Print a completion script for a shell, made from the same definition as this help.",

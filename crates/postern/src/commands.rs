@@ -2,6 +2,7 @@
 
 mod buffer;
 pub(crate) mod check;
+pub(crate) mod demo;
 pub(crate) mod flood;
 mod learn;
 mod man;
@@ -9,7 +10,9 @@ mod modes;
 mod peer;
 mod queue;
 mod report;
+mod screen;
 mod status;
+mod top;
 mod why;
 
 use std::io::Write;
@@ -23,6 +26,7 @@ pub(crate) use peer::{bypass, peer};
 pub(crate) use queue::queue;
 pub(crate) use report::report;
 pub(crate) use status::status;
+pub(crate) use top::top;
 pub(crate) use why::why;
 
 use crate::args::ServerArgs;

@@ -40,6 +40,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(flags) => serve::run(&flags),
         Command::Check(what) => commands::check::check(&what),
         Command::Status { json, server } => commands::status(json, &server),
+        Command::Top { once, server } => commands::top(once, &server),
         Command::Mode { mode, domain, server } => commands::set_mode(mode, domain, &server),
         Command::Buffer { action } => commands::buffer(action),
         Command::Drain { domain, rate, server } => commands::drain(domain, rate, &server),
@@ -51,6 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bypass { switch, server } => commands::bypass(switch, &server),
         Command::Bench(what) => bench::run(what),
         Command::Flood(what) => commands::flood::flood(&what),
+        Command::Demo(what) => commands::demo::demo(&what),
         Command::Completions { shell } => commands::completions(shell),
         Command::Man { dir } => commands::man(&dir),
     }

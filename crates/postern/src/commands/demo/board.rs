@@ -1,0 +1,170 @@
+//! What is known in the middle of the night: written by the threads that play it, read by those who draw it and by the
+//! reckoning.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use postern_flood::{Progress, Report, Second};
+use serde_json::Value;
+
+use super::night::{Night, Party};
+
+/// One server's half of the night.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Half {
+    /// By [`Party`].
+    pub(super) parties: [PartyBoard; Party::ALL.len()],
+    /// Connections that the server serves just now, of those it can; nothing where it is not ours.
+    pub(super) busy: Option<(u64, u64)>,
+}
+
+/// One party's part of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PartyBoard {
+    pub(super) progress: Progress,
+    pub(super) seconds: Vec<Second>,
+    pub(super) report: Option<Report>,
+    /// Why it could not go on.
+    pub(super) failure: Option<String>,
+}
+
+/// What Postern says of itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inside {
+    /// The last answer of `status`.
+    pub(super) status: Value,
+    /// Modes, and from when on.
+    pub(super) modes: Vec<(u64, String)>,
+    /// Messages in the buffer, by the second.
+    pub(super) buffered: Vec<u64>,
+    /// Most of them at once.
+    pub(super) buffered_max: u64,
+    /// When the buffer was empty after the flood.
+    pub(super) drained_ms: Option<u64>,
+    /// Messages that the server behind it has taken.
+    pub(super) passed_on: u64,
+}
+
+/// The whole, at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    pub(super) night: Night,
+    pub(super) now_ms: u64,
+    /// Who stands in the other half.
+    pub(super) against: String,
+    pub(super) without: Half,
+    pub(super) with: Half,
+    pub(super) inside: Inside,
+}
+
+/// Shared among the threads.
+#[derive(Clone)]
+pub(super) struct Board(Arc<Mutex<Scene>>);
+
+impl Board {
+    pub(super) fn new(night: Night, against: String) -> Self {
+        let scene = Scene {
+            night,
+            now_ms: 0,
+            against,
+            without: Half::default(),
+            with: Half::default(),
+            inside: Inside::default(),
+        };
+        Self(Arc::new(Mutex::new(scene)))
+    }
+
+    /// In its hands for a moment.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Scene> {
+        // Plain figures: a thread that panicked left none of them half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy.
+    pub(super) fn scene(&self) -> Scene {
+        self.lock().clone()
+    }
+}
+
+impl Scene {
+    pub(super) fn half(&mut self, with_postern: bool) -> &mut Half {
+        if with_postern { &mut self.with } else { &mut self.without }
+    }
+}
+
+impl Half {
+    pub(super) fn party(&self, party: Party) -> &PartyBoard {
+        &self.parties[party as usize]
+    }
+}
+
+impl PartyBoard {
+    pub(super) fn take(&mut self, progress: &Progress) {
+        if let Some(second) = &progress.last_second
+            && self.seconds.last().is_none_or(|last| last.at_s < second.at_s)
+        {
+            self.seconds.push(second.clone());
+        }
+        self.progress = progress.clone();
+    }
+
+    /// Taken of what is concluded, in tenths of a percent.
+    pub(super) fn success_per_mille(&self) -> Option<u64> {
+        let (taken, failed) = (self.progress.friends_accepted, self.progress.friends_failed);
+        (taken * 1_000).checked_div(taken + failed)
+    }
+
+    /// Over all its crowds or friends in the last second: what `count` finds.
+    pub(super) fn last(&self, count: impl Fn(&Second) -> u64) -> u64 {
+        if self.report.is_some() { 0 } else { self.seconds.last().map_or(0, count) }
+    }
+
+    /// One value a second.
+    pub(super) fn course(&self, count: impl Fn(&Second) -> u64) -> Vec<u64> {
+        self.seconds.iter().map(count).collect()
+    }
+}
+
+impl Inside {
+    /// A new answer of `status`.
+    pub(super) fn take(&mut self, status: Value, night: &Night, now_ms: u64) {
+        let buffered = items(&status);
+        self.buffered_max = self.buffered_max.max(buffered);
+        let second = usize::try_from(now_ms / 1_000).unwrap_or(usize::MAX);
+        if self.buffered.len() <= second && self.buffered.len() < SECONDS_MAX {
+            self.buffered.push(buffered);
+        }
+        if let Some(mode) = mode(&status)
+            && self.modes.last().is_none_or(|(_, last)| last != mode)
+        {
+            self.modes.push((now_ms, mode.to_owned()));
+        }
+        if now_ms < night.flood_until_ms || buffered > 0 {
+            self.drained_ms = None;
+        } else if self.drained_ms.is_none() {
+            self.drained_ms = Some(now_ms);
+        }
+        self.status = status;
+    }
+
+    /// Nothing waits any more: not in the buffer, and not for its outcome.
+    pub(super) fn is_empty(&self) -> bool {
+        self.status["spool"]["items"] == 0
+    }
+}
+
+/// Durable and not yet gone; what waits for its outcome is not answered.
+pub(super) fn items(status: &Value) -> u64 {
+    let spool = &status["spool"];
+    let number = |name: &str| spool[name].as_u64().unwrap_or(0);
+    number("items").saturating_sub(number("tentative"))
+}
+
+/// The mode of the demo's domain: its own, or everybody's.
+pub(super) fn mode(status: &Value) -> Option<&str> {
+    let modes = &status["modes"];
+    let own = modes["domains"].as_object().and_then(|domains| domains.values().next());
+    own.unwrap_or(modes)["mode"].as_str()
+}
+
+/// More than the longest night and its reckoning.
+const SECONDS_MAX: usize = 2_000;
