@@ -26,9 +26,10 @@ struct Mutant {
 const WRITER: &str = "crates/postern-spool/src/engine/writer.rs";
 const SIM: &[&str] = &["--package", "postern-sim", "--test", "spool"];
 const SPOOL: &[&str] = &["--package", "postern-spool", "--lib"];
+const DOORS: &[&str] = &["--package", "postern-doors", "--lib"];
 const POWER: &str = "nothing_promised_is_lost_when_the_power_goes_at_any_moment";
 
-const MUTANTS: [Mutant; 7] = [
+const MUTANTS: [Mutant; 11] = [
     Mutant {
         name: "no-sync",
         file: WRITER,
@@ -99,6 +100,42 @@ const MUTANTS: [Mutant; 7] = [
         to: "postcard::to_extend(&Self { judged: false, ..self.clone() }, bytes)",
         cargo: &["--package", "postern-proto", "--lib"],
         test: "envelope::tests::what_was_judged_and_all_else_is_read_as_it_was_written",
+    },
+    Mutant {
+        name: "evicted-after-the-dot",
+        file: "crates/postern-proto/src/session.rs",
+        from: "if self.has_ended_message() || self.is_closed() {",
+        to: "if self.is_closed() {",
+        cargo: DOORS,
+        test: "conn::tests::an_eviction_gives_back_what_was_stored_and_never_comes_between_dot_and_reply",
+    },
+    Mutant {
+        name: "borrowed-findings",
+        file: "crates/postern-doors/src/runtime.rs",
+        from: "slot.serial == serial && slot.looked_into.get() == key;",
+        to: "slot.serial == serial && slot.looked_into.get() != 0;",
+        cargo: DOORS,
+        test: "runtime::tests::an_answer_about_one_sender_lends_nothing_to_the_next_one_of_the_same_connection",
+    },
+    Mutant {
+        name: "filter-open",
+        file: "crates/postern-drain/src/filters.rs",
+        from: "!meta.judged && self.judges(domain)",
+        to: "!meta.judged && self.judges(domain) && meta.attempts > 0",
+        cargo: &["--package", "postern-drain", "--test", "judging"],
+        test: "nothing_unjudged_leaves_while_the_filter_is_down",
+    },
+    Mutant {
+        name: "credit-for-anybody",
+        file: "crates/postern-trust/src/book/writer.rs",
+        from: "        let authorised = self.is_linked(address, domain);
+        let landlord = self.book.landlord(address, declared.provider);
+        self.wash(",
+        to: "        let authorised = true;
+        let landlord = self.book.landlord(address, declared.provider);
+        self.wash(",
+        cargo: &["--package", "postern-trust", "--lib"],
+        test: "book::tests::known::a_replayed_newsletter_makes_no_address_known",
     },
 ];
 
