@@ -1,11 +1,11 @@
 //! What the drain tells the trust book: the filters' judgements of strangers, recipients that a next hop
 //! does not know, and whom this site writes to. Sent and forgotten: the channel never blocks.
 
-use postern_proto::checks::SpfResult;
+use postern_proto::checks::{Spf, SpfResult};
 use postern_proto::envelope::{Meta, Via};
 use postern_proto::reply::{Enhanced, Reply};
 use postern_spool::BodySource;
-use postern_trust::Evidence;
+use postern_trust::{Class, Evidence};
 
 use crate::delivery::beginning;
 use crate::limits::REPORT_HEADER_BYTES_MAX;
@@ -17,7 +17,7 @@ use crate::worker::Worker;
 impl Worker {
     pub(crate) fn tell_of_judgement(&self, meta: &Meta, hearing: &Hearing) {
         let (Some(evidence), Some(spam)) = (&self.options.evidence, hearing.is_spam()) else { return };
-        let (ip, domain, n) = (meta.arrival.peer.ip(), authorised_sender(meta), 1);
+        let (ip, domain, n) = (meta.arrival.peer.ip(), sender_named(meta), 1);
         evidence.send(if spam { Evidence::Spam { ip, domain, n } } else { Evidence::Ham { ip, domain, n } });
     }
 
@@ -26,6 +26,9 @@ impl Worker {
         let Some(evidence) = &self.options.evidence else { return };
         match meta.arrival.via {
             Via::Public => {
+                if is_delivered_unjudged(meta, outcomes) {
+                    evidence.send(Evidence::Delivered { ip: meta.arrival.peer.ip() });
+                }
                 let unknown = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(reply) if is_unknown(reply));
                 let n = outcomes.iter().filter(unknown).count();
                 if let Ok(n @ 1..) = u16::try_from(n) {
@@ -51,11 +54,19 @@ async fn header_of(body: &BodySource) -> Vec<u8> {
     beginning(body, REPORT_HEADER_BYTES_MAX as u64).await.unwrap_or_default()
 }
 
-/// The envelope sender, when SPF passed for its domain: else anybody could earn or ruin its name.
-fn authorised_sender(meta: &Meta) -> Option<Box<str>> {
-    let (sender, spf) = (meta.sender.as_ref()?, meta.checks.spf.as_ref()?);
-    let passed = spf.result == SpfResult::Pass && !spf.of_helo && *spf.domain == *sender.domain;
-    passed.then(|| sender.to_string().into())
+/// The envelope sender, unless SPF spoke against it. The book credits and blames a domain only where the address was
+/// authorised for it of late, and remembers that; here it is known for strangers only, since the known are not looked up.
+fn sender_named(meta: &Meta) -> Option<Box<str>> {
+    let sender = meta.sender.as_ref()?;
+    let forged = |spf: &Spf| matches!(spf.result, SpfResult::Fail | SpfResult::SoftFail);
+    (!meta.checks.spf.as_ref().is_some_and(forged)).then(|| sender.to_string().into())
+}
+
+/// Of somebody known, who would be forgotten if only judged mail counted. What others bring unjudged says nothing.
+fn is_delivered_unjudged(meta: &Meta, outcomes: &[Outcome]) -> bool {
+    meta.checks.class == Class::Known as u8
+        && !meta.judged
+        && outcomes.iter().any(|outcome| matches!(outcome, Outcome::Delivered(_)))
 }
 
 /// RFC 3463: x.1.1 and its like say that there is no such mailbox. A 550 alone may be about anything.

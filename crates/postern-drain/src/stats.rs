@@ -88,7 +88,8 @@ pub struct FilterStats {
     pub tempfailed: u64,
     /// Judgements that failed since start: not reached, out of time, nonsense.
     pub failed: u64,
-    /// What a judgement takes, in milliseconds: a moving average over some sixteen.
+    /// What a judgement takes, in milliseconds: a moving average over some sixteen, that begins at nothing and is
+    /// halved with every minute in which nothing is judged.
     pub latency_ms: u64,
     /// What went wrong last; forgotten with the next verdict.
     pub last_error: Option<String>,
@@ -148,6 +149,10 @@ pub(crate) struct Counters {
 struct Filter {
     stats: FilterStats,
     latency_us: u64,
+    /// As of the last look.
+    judged_before: u64,
+    /// Since when nothing was judged, or when the latency was last halved.
+    idle_since_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -227,8 +232,8 @@ impl Counters {
             stats.judged += 1;
             stats.last_error = None;
             let took_us = took_ms.saturating_mul(1000);
-            let before = if stats.judged == 1 { took_us } else { filter.latency_us };
-            filter.latency_us = (before * 15 + took_us) / 16;
+            // The first as any other: one message that took a minute after the start is no slow filter.
+            filter.latency_us = (filter.latency_us.saturating_mul(15)).saturating_add(took_us) / 16;
         });
     }
 
@@ -251,8 +256,10 @@ impl Counters {
         self.classes().stats[rank(class)].left += 1;
     }
 
-    /// What waits, as of now; measures how fast it leaves, once a second at most.
+    /// What waits, as of now; measures how fast it leaves, once a second at most; lets filters that have
+    /// nothing to judge be forgotten as slow.
     pub(crate) fn note_lanes(&self, lanes: &[LaneStats], now_ms: u64) {
+        self.filters().iter_mut().for_each(|filter| filter.rest_at(now_ms));
         let mut classes = self.classes();
         for stats in &mut classes.stats {
             (stats.backlog, stats.backlog_bytes) = (0, 0);
@@ -354,7 +361,21 @@ impl Filter {
             latency_ms: 0,
             last_error: None,
         };
-        Self { stats, latency_us: 0 }
+        Self { stats, latency_us: 0, judged_before: 0, idle_since_ms: 0 }
+    }
+
+    /// Nobody learns from verdicts that do not come: a filter that was slow in a storm, and gets no mail because its
+    /// domains collect, or because it is night, would be slow until the next messages have waited for it.
+    fn rest_at(&mut self, now_ms: u64) {
+        let busy = self.stats.running > 0 || self.stats.judged != self.judged_before;
+        if busy || now_ms < self.idle_since_ms {
+            (self.judged_before, self.idle_since_ms) = (self.stats.judged, now_ms);
+        }
+        let minutes = (now_ms - self.idle_since_ms) / LATENCY_HALVED_MS;
+        if minutes > 0 {
+            self.latency_us >>= minutes.min(63);
+            self.idle_since_ms += minutes * LATENCY_HALVED_MS;
+        }
     }
 
     fn snapshot(&self) -> FilterStats {
@@ -385,9 +406,15 @@ impl Classes {
     }
 }
 
+/// Shorter than the calm that ends a storm is long, longer than the pauses between messages of a small site.
+const LATENCY_HALVED_MS: u64 = 60_000;
+
 /// The time constant of the rates: long against one commit, short against a storm.
 const RATE_MEMORY_MS: u128 = 30_000;
 
 fn away_since(state: DestinationState, before: Option<u64>, now_unix_ms: u64) -> Option<u64> {
     (state != DestinationState::Up).then(|| before.unwrap_or(now_unix_ms))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,39 @@
 use postern_proto::checks::Spf;
 
 use super::*;
+use crate::settle::Handover;
 use crate::testing::meta;
 
 #[test]
-fn only_a_sender_that_spf_confirmed_is_credited() {
+fn a_sender_is_named_also_where_nobody_was_looked_up_but_not_against_spf() {
     let mut meta = meta(&["a@x.example"]);
-    let spf = |domain: &str, result, of_helo| Some(Spf { result, domain: domain.into(), of_helo });
-    assert_eq!(authorised_sender(&meta), None);
-    meta.checks.spf = spf("sender.example", SpfResult::Pass, false);
-    assert_eq!(authorised_sender(&meta).as_deref(), Some("ann@sender.example"));
-    for other in [
-        spf("sender.example", SpfResult::SoftFail, false),
-        spf("sender.example", SpfResult::Pass, true),
-        spf("other.example", SpfResult::Pass, false),
-    ] {
-        meta.checks.spf = other;
-        assert_eq!(authorised_sender(&meta), None);
+    let mut check = |result: Option<SpfResult>, expected: Option<&str>| {
+        meta.checks.spf = result.map(|result| Spf { result, domain: "sender.example".into(), of_helo: false });
+        assert_eq!(sender_named(&meta).as_deref(), expected, "{result:?}");
+    };
+    for neither in [None, Some(SpfResult::Pass), Some(SpfResult::None), Some(SpfResult::TempError)] {
+        check(neither, Some("ann@sender.example"));
     }
+    check(Some(SpfResult::Fail), None);
+    check(Some(SpfResult::SoftFail), None);
+    meta.checks.spf = None;
+    meta.sender = None;
+    assert_eq!(sender_named(&meta), None);
+}
+
+#[test]
+fn delivered_mail_of_the_known_that_nobody_judged_is_told() {
+    let mut meta = meta(&["a@x.example"]);
+    let delivered = [Outcome::Delivered(Handover::Final)];
+    let deferred = [Outcome::Unreached("away".into())];
+    for class in Class::ALL {
+        meta.checks.class = class as u8;
+        assert_eq!(is_delivered_unjudged(&meta, &delivered), class == Class::Known, "{class:?}");
+    }
+    meta.checks.class = Class::Known as u8;
+    assert!(!is_delivered_unjudged(&meta, &deferred));
+    meta.judged = true;
+    assert!(!is_delivered_unjudged(&meta, &delivered), "the filter's word says more");
 }
 
 #[test]
