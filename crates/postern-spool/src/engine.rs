@@ -54,6 +54,8 @@ pub struct Engine {
     body_syncs: BodySyncs,
     /// Leases by the time they run out.
     leases: BTreeSet<(u64, u64)>,
+    /// Of these, given by a clock that has gone back since; before each, when it runs out by the present one.
+    old_leases: Vec<(u64, (u64, u64))>,
     turn: u32,
     reclaim: Reclaim,
     ops: VecDeque<DiskOp>,
@@ -155,6 +157,7 @@ impl Engine {
             body_refs,
             body_syncs: BodySyncs::default(),
             leases: BTreeSet::new(),
+            old_leases: Vec::new(),
             turn: 0,
             reclaim: Reclaim::default(),
             ops: VecDeque::new(),
@@ -173,6 +176,8 @@ impl Engine {
             engine.held += usize::from(entry.held);
             engine.dead += usize::from(engine.lanes.name(entry.lane).class == Lane::DEAD_CLASS);
         }
+        // Ids count the milliseconds of the clock that gave them, and never go back.
+        engine.heed_clock(ItemId(id_high).unix_ms());
         engine.release_segments();
         if !engine.segments.has_free() {
             engine.prepare_segment();
@@ -199,10 +204,15 @@ impl Engine {
 
     /// A clock that is corrected by seconds costs nobody much; one that goes back by hours must not make mail wait so long.
     fn set_now(&mut self, now_unix_ms: u64) {
-        let back_ms = self.now_unix_ms.saturating_sub(now_unix_ms);
-        self.now_unix_ms = now_unix_ms;
+        let before = std::mem::replace(&mut self.now_unix_ms, now_unix_ms);
+        self.heed_clock(before);
+    }
+
+    fn heed_clock(&mut self, before_unix_ms: u64) {
+        let back_ms = before_unix_ms.saturating_sub(self.now_unix_ms);
         if back_ms >= CLOCK_STEP_MS {
-            self.lanes.clock_went_back(back_ms, now_unix_ms);
+            self.lanes.clock_went_back(back_ms, self.now_unix_ms);
+            self.old_leases = self.leases.iter().map(|lease| (lease.0.saturating_sub(back_ms), *lease)).collect();
             self.changed = true;
         }
     }
@@ -265,7 +275,8 @@ impl Engine {
     /// When to send [`Input::Tick`] next.
     pub fn next_tick_unix_ms(&self) -> Option<u64> {
         let lease = self.leases.first().map(|first| first.0);
-        [lease, self.lanes.next_due_unix_ms()].into_iter().flatten().min()
+        let old = self.old_leases.iter().map(|old| old.0).min();
+        [lease, old, self.lanes.next_due_unix_ms()].into_iter().flatten().min()
     }
 
     /// Nothing queued and nothing under way.
@@ -330,6 +341,12 @@ impl Engine {
             }
             self.leases.pop_first();
             self.unlease(ItemId(id));
+        }
+        let now = self.now_unix_ms;
+        for (_, lease) in self.old_leases.extract_if(.., |old| old.0 <= now).collect::<Vec<_>>() {
+            if self.leases.remove(&lease) {
+                self.unlease(ItemId(lease.1));
+            }
         }
         self.changed |= self.lanes.promote(self.now_unix_ms);
     }

@@ -224,3 +224,35 @@ fn a_spare_segment_that_could_not_be_made_is_tried_again_when_it_is_needed() {
     }
     assert!(matches!(rig.events.last(), Some(EventKind::Refused(Refusal::Full { .. }))), "{:?}", rig.events);
 }
+
+#[test]
+fn a_lease_given_before_the_clock_went_back_runs_out_in_its_own_time() {
+    const DAY: u64 = 86_400_000;
+    let mut rig = Rig::new();
+    rig.now = 2 * DAY;
+    rig.committed(1);
+    assert_eq!(rig.lease().len(), 1);
+    rig.now -= DAY;
+    rig.pass(0);
+    rig.pass(999);
+    assert!(rig.lease().is_empty());
+    rig.pass(1);
+    assert_eq!(rig.lease().len(), 1);
+}
+
+#[test]
+fn a_clock_that_went_back_while_the_server_was_down_makes_nothing_wait_for_it() {
+    const DAY: u64 = 86_400_000;
+    let mut rig = Rig::new();
+    rig.now = 2 * DAY;
+    rig.committed(rig.now << 22);
+    let lease = rig.lease().remove(0);
+    rig.ask(Request::Postpone { lease, meta: Vec::new(), due_unix_ms: rig.now + 60_000 });
+    rig.settle();
+    rig.engine.heed_clock(rig.now);
+    assert!(rig.lease().is_empty());
+    rig.engine.now_unix_ms = DAY;
+    rig.now = DAY;
+    rig.engine.heed_clock(ItemId((2 * DAY) << 22).unix_ms());
+    assert_eq!(rig.lease().len(), 1);
+}
