@@ -25,7 +25,7 @@ fn watched(promise: &mut Promise, from_ms: u64, seconds: u64, rate: u64, seen: &
 #[test]
 fn nothing_measured_yet_means_ten_a_second() {
     let promise = Promise::new(DELAY_DEFAULT_MS);
-    assert_eq!(promise.room(), beside([144_000; 3]));
+    assert_eq!(promise.room(), beside([120_000; 3]));
     assert_eq!(promise.seconds_for(100), Some(10));
     assert!(!promise.is_measured());
 }
@@ -37,7 +37,7 @@ fn room_is_the_measured_rate_times_the_delay_less_what_stands_in_front() {
     promise.update(0, &seen);
     watched(&mut promise, 0, 600, 50, &mut seen);
     assert_eq!(promise.rate_milli(), 50_000);
-    let all = 50 * 3600;
+    let all = 50 * 3000;
     assert_eq!(promise.room(), beside([all - 321, all - 4321, all - 54_321]));
     assert_eq!(promise.seconds_for(54_321), Some(1087));
 }
@@ -55,7 +55,7 @@ fn what_better_classes_bring_is_kept_for_them_and_the_lowest_is_the_first_withou
     }
     let room = promise.room();
     assert_eq!(room[..2], [DISK; 2], "nobody stands before the known");
-    assert!(room[3].abs_diff(20 * 3600) < 10, "the known take 30 of 50: {room:?}");
+    assert!(room[3].abs_diff(20 * 3000) < 10, "the known take 30 of 50: {room:?}");
     assert_eq!(room[4], 0, "and the new more than the rest");
 }
 
@@ -71,7 +71,7 @@ fn an_outage_unlearns_nothing_but_the_promised_delay_runs() {
         promise.update(now_ms, &seen);
     }
     assert_eq!(promise.rate_milli(), 50_000);
-    assert_eq!(promise.room(), beside([50 * 1800; 3]), "half an hour of the hour is gone");
+    assert_eq!(promise.room(), beside([50 * 1200; 3]), "half an hour of the fifty minutes is gone");
     assert_eq!(promise.seconds_for(1), None);
     for _ in 0..1800 {
         now_ms += 1000;
@@ -79,7 +79,7 @@ fn an_outage_unlearns_nothing_but_the_promised_delay_runs() {
     }
     assert_eq!(promise.room(), beside([0; 3]), "a weekend's mail of friends is buffered");
     watched(&mut promise, now_ms, 1, 50, &mut seen);
-    assert_eq!(promise.room(), beside([50 * 3600; 3]));
+    assert_eq!(promise.room(), beside([50 * 3000; 3]));
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn a_next_hop_that_answers_4xx_for_hours_leaves_room_for_all() {
     let now_ms = watched(&mut promise, 0, 100, 50, &mut seen);
     // It is reached, so it is well, and nothing leaves.
     watched(&mut promise, now_ms, 4 * 3600, 0, &mut seen);
-    assert_eq!(promise.room(), beside([14_400; 3]));
+    assert_eq!(promise.room(), beside([12_000; 3]));
     assert!(promise.wait_s(1) > 1000, "the weather still sees that it hangs");
-    seen.backlog = [0, 0, 0, 0, 14_400];
+    seen.backlog = [0, 0, 0, 0, 12_000];
     watched(&mut promise, now_ms + 4 * 3_600_000, 60, 0, &mut seen);
-    assert_eq!(promise.room(), beside([14_400, 14_400, 0]), "and strangers stay bounded");
+    assert_eq!(promise.room(), beside([12_000, 12_000, 0]), "and strangers stay bounded");
 }
 
 #[test]
