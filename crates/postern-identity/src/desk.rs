@@ -12,7 +12,7 @@ use postern_trust::pressure::Level;
 use postern_trust::{CLASSES, Class, EvidenceSender};
 use tokio::sync::{mpsc, watch};
 
-use crate::dns::Dns;
+use crate::dns::{self, Dns};
 use crate::limits;
 use crate::options::IdentityOptions;
 use crate::question::{OnAnswer, OnNetworks, Question};
@@ -49,6 +49,7 @@ struct Inner {
     lines: [mpsc::Sender<Errand>; CLASSES],
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
+    providers: watch::Sender<Vec<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -80,6 +81,7 @@ impl IdentityDesk {
             sender
         });
         let (stop, stopped) = watch::channel(false);
+        let (providers, followed) = watch::channel(options.providers.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let dns = {
             let _inside = runtime.enter();
@@ -88,8 +90,8 @@ impl IdentityDesk {
         let worker = worker::Setup::new(options, dns, Arc::clone(&shared), evidence)?;
         let thread = std::thread::Builder::new()
             .name("identity".to_owned())
-            .spawn(move || tokio::task::LocalSet::new().block_on(&runtime, worker.run(receivers, stopped)))?;
-        Ok(Self { inner: Arc::new(Inner { lines, shared, stop, thread: Mutex::new(Some(thread)) }) })
+            .spawn(move || tokio::task::LocalSet::new().block_on(&runtime, worker.run(receivers, stopped, followed)))?;
+        Ok(Self { inner: Arc::new(Inner { lines, shared, stop, providers, thread: Mutex::new(Some(thread)) }) })
     }
 
     /// Hands in a question. `false`: no room or not affordable, `answer` is dropped and nobody answers it.
@@ -136,6 +138,17 @@ impl IdentityDesk {
     /// it too; this is for the hours in which nobody asks.
     pub fn set_level(&self, level: Level) {
         self.inner.shared.level.store(level as u8, Relaxed);
+    }
+
+    /// Other shared providers, as after a reload: networks of new ones are read at once, the rest when they are due. The
+    /// same as before changes nothing, so it may be told again and again. What is no domain is left out.
+    pub fn set_providers(&self, mut domains: Vec<String>) {
+        domains.retain(|domain| dns::domain(domain).is_some());
+        self.inner.providers.send_if_modified(|before| {
+            let changed = *before != domains;
+            *before = domains;
+            changed
+        });
     }
 
     /// What was done so far.

@@ -50,6 +50,8 @@ struct Office {
     shared: Arc<Shared>,
     evidence: EvidenceSender,
     open: RefCell<HashMap<Same, Vec<OnAnswer>>>,
+    /// Domains of shared providers.
+    providers: watch::Receiver<Vec<String>>,
 }
 
 /// What makes questions equal: everything that DNS could be asked about.
@@ -70,7 +72,12 @@ impl Setup {
     }
 
     /// Until the desk is stopped or its last front is gone.
-    pub(crate) async fn run(self, mut lines: Vec<mpsc::Receiver<Errand>>, mut stopped: watch::Receiver<bool>) {
+    pub(crate) async fn run(
+        self,
+        mut lines: Vec<mpsc::Receiver<Errand>>,
+        mut stopped: watch::Receiver<bool>,
+        providers: watch::Receiver<Vec<String>>,
+    ) {
         let Self { dns, evaluator, options, shared, evidence } = self;
         let lists = options.zones.into_iter().enumerate();
         let lists = lists.filter_map(|(index, zone)| List::new(index, zone, Arc::clone(&shared)).ok());
@@ -82,10 +89,9 @@ impl Setup {
             shared,
             evidence,
             open: RefCell::default(),
+            providers: providers.clone(),
         });
-        if !options.providers.is_empty() {
-            spawn_local(Rc::clone(&office).keep_networks(options.providers));
-        }
+        spawn_local(Rc::clone(&office).keep_networks(providers));
         let room = Arc::new(Semaphore::new(limits::OPEN_MAX));
         loop {
             let next = async {
@@ -175,6 +181,8 @@ impl Office {
         let (spf, name, listed) = tokio::join!(spf, name, self.gather(&mut asked));
         let (listed, fresh) = listed;
         let authority = authority(question.ip, spf.as_ref(), name.as_deref());
+        // First, so that the book knows a pool before a tenant of it may lend it credit.
+        self.testify_to_pool(question.ip, name.as_deref());
         self.testify(question.ip, authority, fresh.then_some(&listed));
         let authority = authority.map(|(_, by)| by);
         Findings { spf: spf.map(|outcome| outcome.spf), name, listed, authority }
@@ -219,6 +227,18 @@ impl Office {
         }
     }
 
+    /// A machine with the name of a shared provider belongs to its pool, whoever's mail it brings and whether or not
+    /// the provider's networks could be read. Any name will do, also one made from the address: it earns nothing
+    /// here but that a tenant's spam is not all its own.
+    fn testify_to_pool(&self, ip: IpAddr, name: Option<&str>) {
+        let below = |name: &str, domain: &str| {
+            name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let providers = self.providers.borrow();
+        let Some(provider) = name.and_then(|name| providers.iter().find(|domain| below(name, domain))) else { return };
+        self.evidence.send(Evidence::Authorised { ip, domain: provider.as_str().into(), by: Authority::Name });
+    }
+
     async fn networks(&self, domain: &str) -> Option<Vec<IpNet>> {
         let payer = Payer { class: Class::Provider, list: None };
         // Eleven records one after the other.
@@ -226,23 +246,46 @@ impl Office {
         timeout_at(until, networks::of_domain(&self.lookups, payer, domain)).await.ok().flatten()
     }
 
-    /// Keeps the networks of the configured providers fresh, one provider at a time.
-    async fn keep_networks(self: Rc<Self>, domains: Vec<String>) {
-        let mut due: Vec<(Instant, String)> = domains.into_iter().map(|domain| (Instant::now(), domain)).collect();
-        while let Some((when, domain)) = due.iter_mut().min_by_key(|(when, _)| *when) {
-            sleep_until(*when).await;
-            let networks = if self.shared.is_red() { None } else { self.networks(domain).await };
-            let wait: Duration = if networks.is_some() { limits::NETWORKS_REFRESH } else { limits::NETWORKS_RETRY };
-            *when = Instant::now() + wait;
-            match networks {
-                Some(networks) if !networks.is_empty() => {
-                    let domain = domain.as_str().into();
-                    self.evidence.send(Evidence::ProviderNetworks { domain, networks: networks.into() });
-                }
-                Some(_) => tracing::warn!(%domain, "a provider's SPF record names no networks"),
-                None => tracing::info!(%domain, "the networks of a provider could not be read now"),
+    /// Keeps the networks of the providers fresh, one provider at a time: a hundred look-ups an hour.
+    async fn keep_networks(self: Rc<Self>, mut providers: watch::Receiver<Vec<String>>) {
+        let mut due: HashMap<String, Instant> = HashMap::new();
+        loop {
+            let domains = providers.borrow_and_update().clone();
+            due.retain(|domain, _| domains.contains(domain));
+            let now = Instant::now();
+            for domain in domains {
+                due.entry(domain).or_insert(now);
+            }
+            // In the order of their names, so that a run can be repeated.
+            let next =
+                due.iter().min_by_key(|(domain, when)| (**when, *domain)).map(|(domain, when)| (domain.clone(), *when));
+            let changed = async { providers.changed().await.is_ok() };
+            let Some((domain, when)) = next else { if changed.await { continue } else { return } };
+            tokio::select! {
+                biased;
+                goes_on = changed => if goes_on { continue } else { return },
+                () = sleep_until(when) => {}
+            }
+            let wait = self.refresh(&domain).await;
+            due.insert(domain, Instant::now() + wait);
+        }
+    }
+
+    /// Reads one provider's networks; says how long they are good for.
+    async fn refresh(&self, domain: &str) -> Duration {
+        let networks = if self.shared.is_red() { None } else { self.networks(domain).await };
+        match networks {
+            Some(networks) if !networks.is_empty() => {
+                self.evidence.send(Evidence::ProviderNetworks { domain: domain.into(), networks: networks.into() });
+            }
+            // Some of those that come with the program have none: they send by the servers of another.
+            Some(_) => tracing::debug!(%domain, "a provider's SPF record names no networks"),
+            None => {
+                tracing::debug!(%domain, "the networks of a provider could not be read now");
+                return limits::NETWORKS_RETRY;
             }
         }
+        limits::NETWORKS_REFRESH
     }
 }
 

@@ -150,6 +150,56 @@ fn authority_is_evidence_and_a_record_that_passes_everybody_is_none() {
 }
 
 #[test]
+fn a_machine_with_a_provider_s_name_is_told_to_be_of_its_pool() {
+    let server = Responder::start(
+        "tenant.example TXT v=spf1 ip4:192.0.2.7 -all
+         7.2.0.192.in-addr.arpa PTR out-192-0-2-7.mail.pool.example
+         out-192-0-2-7.mail.pool.example A 192.0.2.7
+         8.2.0.192.in-addr.arpa PTR out.liarpool.example
+         out.liarpool.example A 192.0.2.8",
+        &[],
+    );
+    let (desk, mut receiver) = start(options(server.address));
+    desk.set_providers(vec!["pool.example".to_owned()]);
+    let mut check = |from: &str, expected: &[(&str, Authority)]| {
+        ask(&desk, question(from, Some("ann@tenant.example")));
+        let ip = from.parse().expect("an address");
+        let expected = expected.iter().map(|&(domain, by)| Evidence::Authorised { ip, domain: domain.into(), by });
+        assert_eq!(evidence(&mut receiver), expected.collect::<Vec<_>>(), "{from}");
+    };
+    check("192.0.2.7", &[("pool.example", Authority::Name), ("tenant.example", Authority::Spf)]);
+    check("192.0.2.8", &[]);
+}
+
+#[test]
+fn providers_can_be_added_while_the_desk_works_and_are_read_once() {
+    let server = Responder::start(
+        "one.example TXT v=spf1 ip4:192.0.2.0/24 -all
+         two.example TXT v=spf1 ip4:198.51.100.0/24 -all",
+        &[],
+    );
+    let providers = vec!["one.example".to_owned()];
+    let (desk, mut receiver) = start(IdentityOptions { providers, ..options(server.address) });
+    let mut next = |expected: &str| {
+        let mut seen = Vec::new();
+        wait("evidence comes by itself", || {
+            seen.extend(evidence(&mut receiver));
+            !seen.is_empty()
+        });
+        let named =
+            |seen: &Evidence| matches!(seen, Evidence::ProviderNetworks { domain, .. } if **domain == *expected);
+        assert!(seen.len() == 1 && named(&seen[0]), "{seen:?}");
+    };
+    next("one.example");
+    let both = || ["one.example", "not a domain", "two.example"].map(str::to_owned).to_vec();
+    for _ in 0..3 {
+        desk.set_providers(both());
+    }
+    next("two.example");
+    assert_eq!(server.asked("one.example"), 1);
+}
+
+#[test]
 fn networks_of_providers_are_read_within_bounds_and_become_evidence() {
     let server = Responder::with(
         |name, kind| {
