@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
+use postern_flood::{FloodError, Plan};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod board;
@@ -21,7 +22,7 @@ mod view;
 use super::print;
 use super::screen::{self, Key, Screen};
 use crate::exit::{Code, Failure};
-use night::Night;
+use night::{Night, Party};
 use reckoning::Reckoning;
 use stage::Stage;
 
@@ -62,6 +63,12 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let seconds = if args.fast { FAST_SECONDS } else { args.seconds };
     let wanted = args.bots.unwrap_or(if args.fast { FAST_BOTS } else { BOTS });
     let night = Night::new(seconds, wanted.min(bots_max()), args.seed);
+    if let Some(addr) = args.against {
+        // Before anything is started: nobody else's server, and nothing that the friends cannot reach.
+        let plans = Party::ALL.map(|party| night.plan(party, addr, &args.to, "ledger".as_ref()));
+        let checked: Result<(), FloodError> = plans.iter().try_for_each(Plan::check);
+        checked.map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
+    }
     let stop = screen::interrupted()?;
     let mut stage = Stage::set(night, args.against, &args.to, stop.clone())?;
     stage.play()?;
@@ -127,3 +134,6 @@ const FAST_SECONDS: u32 = 15;
 const DESCRIPTORS_RESERVED: u64 = 800;
 /// Between two frames.
 const FRAME: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests;

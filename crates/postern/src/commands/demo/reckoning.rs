@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use postern_flood::FriendsReport;
+use postern_flood::report::FriendsSecond;
+use postern_flood::{FriendsReport, Second};
 use serde::Serialize;
 
 use super::board::{Half, Scene};
-use super::night::Party;
+use super::night::{Night, Party, Phase};
 use super::view::clock;
 
 /// The whole.
@@ -33,6 +34,10 @@ pub(super) struct Reckoning {
 pub(super) struct HalfReckoning {
     pub(super) known: Friendly,
     pub(super) never_seen: Friendly,
+    /// Known friends' messages that came due while the flood was on …
+    pub(super) due_in_flood: u64,
+    /// … and those that were answered 250 while it was.
+    pub(super) taken_in_flood: u64,
     pub(super) hostile_connects: u64,
     pub(super) hostile_connects_per_s_max: u64,
     pub(super) spam_taken: u64,
@@ -76,7 +81,7 @@ impl Reckoning {
     /// Of the last scene, of what Postern answered 250, and of what the server behind it took.
     pub(super) fn new(scene: &Scene, stopped: bool, promised: &[String], arrived: &BTreeMap<String, u32>) -> Self {
         let night = &scene.night;
-        let with_postern = HalfReckoning::of(&scene.with);
+        let with_postern = HalfReckoning::of(&scene.with, night);
         let failures: Vec<String> = [&scene.without, &scene.with]
             .into_iter()
             .flat_map(|half| half.parties.iter().filter_map(|party| party.failure.clone()))
@@ -91,7 +96,7 @@ impl Reckoning {
             silent_bots: night.silent,
             stopped_early: stopped,
             against: scene.against.clone(),
-            without: HalfReckoning::of(&scene.without),
+            without: HalfReckoning::of(&scene.without, night),
             buffer: Buffer {
                 most: inside.buffered_max,
                 drained_ms: inside.drained_ms,
@@ -112,7 +117,7 @@ impl Reckoning {
 }
 
 impl HalfReckoning {
-    fn of(half: &Half) -> Self {
+    fn of(half: &Half, night: &Night) -> Self {
         let friendly = |party: Party| {
             let report = half.party(party).report.as_ref();
             report.and_then(|report| report.friends.first()).map(Friendly::of).unwrap_or_default()
@@ -120,9 +125,16 @@ impl HalfReckoning {
         let hostile = half.party(Party::Hostile);
         let connects =
             hostile.course(|second| second.crowds.iter().map(|crowd| crowd.attempts).sum()).into_iter().max();
+        let flood = |second: &&Second| night.phase_at(u64::from(second.at_s) * 1_000) == Phase::Flood;
+        let in_flood = |count: fn(&FriendsSecond) -> u64| {
+            let seconds = half.party(Party::Known).seconds.iter().filter(flood);
+            seconds.flat_map(|second| &second.friends).map(count).sum()
+        };
         Self {
             known: friendly(Party::Known),
             never_seen: friendly(Party::Strangers),
+            due_in_flood: in_flood(|friends| friends.offered),
+            taken_in_flood: in_flood(|friends| friends.accepted),
             hostile_connects: hostile.progress.attempts,
             hostile_connects_per_s_max: connects.unwrap_or(0),
             spam_taken: hostile.progress.hostile_accepted,
@@ -169,6 +181,8 @@ impl fmt::Display for Reckoning {
             row("  taken in time", percent(a.in_time_percent), percent(b.in_time_percent))?;
             row("  from due to 250, p50 / p99", a.times(), b.times())?;
         }
+        let in_flood = |half: &HalfReckoning| format!("{} of {}", half.taken_in_flood, half.due_in_flood);
+        row("known: taken of due, in the flood", in_flood(without), in_flood(with))?;
         row("hostile connects", without.hostile_connects.to_string(), with.hostile_connects.to_string())?;
         row(
             "  most in a second",
@@ -194,9 +208,9 @@ impl Reckoning {
     pub(super) fn verdict(&self) -> String {
         let (taken, lost) = (self.with_postern.known.taken_percent, self.promise.lost);
         if self.promise.kept {
-            let other = self.without.known.taken_percent;
+            let other = self.without.known.in_time_percent;
             return format!(
-                "PROMISE KEPT: {taken:.1} % of the friends' mail got through (without: {other:.1} %), and nothing answered 250 is lost."
+                "PROMISE KEPT: {taken:.1} % of the friends' mail got through (without: {other:.1} % in time), and nothing answered 250 is lost."
             );
         }
         if self.stopped_early {

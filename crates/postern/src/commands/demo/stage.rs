@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use postern_flood::Flood;
 
-use super::board::Board;
+use super::board::{Board, mode};
 use super::night::{FRIENDS_DOMAIN, Night, Party, friends_addresses, friends_mailboxes};
 use super::old_server::OldServer;
 use crate::control::Ask;
@@ -64,7 +64,7 @@ impl Stage {
         };
         let size = Night::old_size();
         let name = against.map_or_else(
-            || format!("2007's kind: {} processes, filter inside", size.processes),
+            || format!("a server of 2007's kind, {} processes", size.processes),
             |addr| format!("the server at {addr}"),
         );
         Ok(Self {
@@ -152,8 +152,14 @@ impl Stage {
             return false;
         }
         // An answer that was asked for after the last 250.
-        let empty = self.board.lock().inside.is_empty() && now_ms > self.night.over_ms + SETTLE_MS;
-        empty || now_ms > self.night.over_ms + RECKONING_MAX_MS
+        let settled = now_ms > self.night.over_ms + SETTLE_MS;
+        let (empty, calm) = {
+            let scene = self.board.lock();
+            (scene.inside.is_empty(), mode(&scene.inside.status) == Some("through"))
+        };
+        // That it answers at the outcome again is worth a look, but no part of the promise.
+        settled && empty && (calm || now_ms > self.night.over_ms + CALM_MAX_MS)
+            || now_ms > self.night.over_ms + RECKONING_MAX_MS
     }
 
     fn now_ms(&self) -> u64 {
@@ -275,5 +281,7 @@ fn thread(play: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failur
 const TICK: Duration = Duration::from_millis(250);
 /// After the last 250, until `status` is believed that nothing is left.
 const SETTLE_MS: u64 = 1_000;
+/// How long the last mode change is waited for.
+const CALM_MAX_MS: u64 = 8_000;
 /// How long the drain may take after the night: a backlog of twice what a night can leave.
 const RECKONING_MAX_MS: u64 = 120_000;

@@ -147,14 +147,12 @@ fn inside(inside: &Inside, columns: usize) -> Vec<Line<'static>> {
     };
     vec![
         heading("the server"),
-        Line::from(vec![
-            "  mode ".into(),
-            mode(status).unwrap_or("?").to_owned().bold(),
-            label(format!(", pressure {}{cause}", weather["level"].as_str().unwrap_or("?"))),
-        ]),
+        Line::from(vec!["  mode ".into(), mode(status).unwrap_or("?").to_owned().bold()]),
         Line::from(label(format!("  {}", modes.collect::<Vec<_>>().join(" → ")))),
-        Line::from(format!("  {} buffered{drained}; {} passed on", items(status), inside.passed_on)),
+        Line::from(format!("  pressure {}{cause}", weather["level"].as_str().unwrap_or("?"))),
+        Line::from(format!("  {} buffered{drained}", items(status))),
         course(&inside.buffered, Color::Yellow, columns),
+        Line::from(format!("  {} passed on to the server behind", inside.passed_on)),
     ]
 }
 
