@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::delivery::{Load, fate};
 use crate::filters::{FilterOptions, FilterTable};
 use crate::gates::Sign;
-use crate::limits::{JUDGING_MAX, QUARANTINE_CLASS};
+use crate::limits::{JUDGING_MAX, QUARANTINE_CLASS, UNJUDGED_PAUSE_MS};
 use crate::ruling::{Hearing, Judged, Ruling};
 use crate::settle::{Outcome, Verdict};
 use crate::worker::{Worker, now_unix_ms};
@@ -35,7 +35,14 @@ pub(crate) struct Places {
 impl Places {
     pub(crate) fn take(worker: &Rc<Worker>, table: &Arc<FilterTable>) -> Option<Self> {
         let asked_ms = worker.now_ms();
-        let taken = worker.gates_of_filters.borrow_mut().try_start_at(asked_ms);
+        let mut gates = worker.gates_of_filters.borrow_mut();
+        let taken = gates.try_start_at(asked_ms);
+        if taken && gates.keeps_waiting_at(asked_ms).is_some() {
+            // It finds out whether a filter is back, mostly at once. What was looked at meanwhile, the best first, would
+            // be put back for a second and leave behind all others.
+            worker.unjudged_again_ms.set(asked_ms + UNJUDGED_PAUSE_MS);
+        }
+        drop(gates);
         taken.then(|| Self { worker: worker.clone(), table: table.clone(), given_back: 0, asked_ms })
     }
 
