@@ -13,6 +13,7 @@ mod judged;
 mod matrix;
 mod refused;
 mod relayed;
+mod storm;
 
 use std::path::Path;
 

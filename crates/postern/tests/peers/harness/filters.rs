@@ -71,9 +71,9 @@ impl FilterDaemon {
         self.signal(Signal::CONT);
     }
 
-    /// From now on it takes this long for each message; no time at all is as before. rspamd and the scripted milter.
+    /// From now on it takes this long for each message; no time at all is as before. Not OpenDKIM.
     pub(crate) fn slow(&self, each: Duration) {
-        assert!(matches!(self.which, Which::Rspamd | Which::Scripted), "{:?} cannot be slowed", self.which);
+        assert!(self.which != Which::Opendkim, "{:?} cannot be slowed", self.which);
         self.scratch.file("delay", each.as_secs_f64().to_string());
     }
 
@@ -184,7 +184,10 @@ worker "normal" {{ bind_socket = "127.0.0.1:{port}"; count = 2; }}
                 self.scratch.file(&format!("spamassassin/{name}"), fs::read(entry.path()).expect("readable"));
             }
         }
-        self.scratch.file("spamassassin/zz.cf", "dns_available no\n");
+        let delay = self.scratch.path().join("delay").display().to_string();
+        let plugin = self.scratch.file("spamassassin/slow.pm", SPAMASSASSIN_SLOW.replace("{delay}", &delay));
+        let config = format!("dns_available no\nloadplugin Slow {}\nheader SLOW eval:slow()\n", plugin.display());
+        self.scratch.file("spamassassin/zz.cf", config);
         self.scratch.path().join("spamassassin")
     }
 
@@ -275,4 +278,23 @@ rspamd_config:register_symbol({
     return subject:find('mark') ~= nil, 'by its subject'
   end,
 })
+"#;
+
+/// Takes its time for each message when it is told to.
+const SPAMASSASSIN_SLOW: &str = r#"
+package Slow;
+use Mail::SpamAssassin::Plugin;
+our @ISA = ('Mail::SpamAssassin::Plugin');
+sub new {
+  my ($class, $main) = @_;
+  my $self = $class->SUPER::new($main);
+  bless $self, $class;
+  $self->register_eval_rule('slow');
+  return $self;
+}
+sub slow {
+  if (open(my $delay, '<', '{delay}')) { select(undef, undef, undef, 0 + <$delay>); }
+  return 0;
+}
+1;
 "#;

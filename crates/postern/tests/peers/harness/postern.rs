@@ -11,8 +11,37 @@ pub(crate) struct Postern {
     pub(crate) port: u16,
     /// The relay listener; 0 when it is off.
     pub(crate) relay_port: u16,
+    /// As it was started.
+    command: Command,
     guard: Guard,
     scratch: Scratch,
+}
+
+/// What the server says when it is ready.
+struct Ready(String);
+
+impl Ready {
+    fn port(&self, name: &str) -> u16 {
+        let address = self.0.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        address.and_then(|address| address.rsplit(':').next()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+fn spawn(command: &mut Command, scratch: &Scratch) -> (Guard, Ready) {
+    command.current_dir(scratch.path()).stdout(Stdio::piped());
+    let log = scratch.path().join("log");
+    let mut guard = Guard::spawn_keeping_stdout(command, &log);
+    let mut ready = String::new();
+    let mut stdout = BufReader::new(guard.child().stdout.take().expect("stdout is piped"));
+    while !ready.starts_with("ready ") {
+        ready.clear();
+        let read = stdout.read_line(&mut ready).expect("the server writes text");
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(read > 0, "{command:?} ended before it was ready:\n{}", said());
+    }
+    // Whatever it says later must find a reader, or it would get SIGPIPE.
+    std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+    (guard, Ready(ready))
 }
 
 impl Postern {
@@ -39,24 +68,26 @@ impl Postern {
         let data = scratch.path().join("data");
         command.arg("serve").arg("--data").arg(&data);
         command.args(["--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(flags);
-        command.current_dir(scratch.path()).stdout(Stdio::piped());
-        let log = scratch.path().join("log");
-        let mut guard = Guard::spawn_keeping_stdout(&mut command, &log);
-        let mut ready = String::new();
-        let mut stdout = BufReader::new(guard.child().stdout.take().expect("stdout is piped"));
-        while !ready.starts_with("ready ") {
-            ready.clear();
-            let read = stdout.read_line(&mut ready).expect("the server writes text");
-            let said = || std::fs::read_to_string(&log).unwrap_or_default();
-            assert!(read > 0, "{command:?} ended before it was ready:\n{}", said());
-        }
-        // Whatever it says later must find a reader, or it would get SIGPIPE.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let port = |name: &str| {
-            let address = ready.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            address.and_then(|address| address.rsplit(':').next()?.parse().ok()).unwrap_or(0)
-        };
-        Self { port: port("smtp"), relay_port: port("relay"), guard, scratch }
+        let (guard, ready) = spawn(&mut command, &scratch);
+        Self { port: ready.port("smtp"), relay_port: ready.port("relay"), command, guard, scratch }
+    }
+
+    /// Ends it by this signal and starts it again on its data: the listeners are on other ports then.
+    pub(crate) fn restart_after(&mut self, signal: rustix::process::Signal) {
+        self.guard.signal(signal);
+        super::wait_for("the server to end", || self.guard.child().try_wait().expect("it is our child"));
+        let (guard, ready) = spawn(&mut self.command, &self.scratch);
+        (self.guard, self.port, self.relay_port) = (guard, ready.port("smtp"), ready.port("relay"));
+    }
+
+    /// What a command of the operator (`peer add …`) says; it must succeed.
+    pub(crate) fn command(&self, binary: &Path, args: &[&str]) -> String {
+        let mut command = Command::new(binary);
+        command.args(args).arg("--data").arg(self.data()).current_dir(self.scratch.path());
+        let output = command.output().expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
     }
 
     pub(crate) fn data(&self) -> PathBuf {
