@@ -54,7 +54,7 @@ pub struct Engine {
     body_syncs: BodySyncs,
     /// Leases by the time they run out.
     leases: BTreeSet<(u64, u64)>,
-    /// Of these, given by a clock that has gone back since; before each, when it runs out by the present one.
+    /// Given by a clock that has jumped since; before each, when it runs out by the present one.
     old_leases: Vec<(u64, (u64, u64))>,
     turn: u32,
     reclaim: Reclaim,
@@ -212,7 +212,8 @@ impl Engine {
         let back_ms = before_unix_ms.saturating_sub(self.now_unix_ms);
         if back_ms >= CLOCK_STEP_MS {
             self.lanes.clock_went_back(back_ms, self.now_unix_ms);
-            self.old_leases = self.leases.iter().map(|lease| (lease.0.saturating_sub(back_ms), *lease)).collect();
+            self.old_leases.extend(std::mem::take(&mut self.leases).into_iter().map(|lease| (lease.0, lease)));
+            self.old_leases.iter_mut().for_each(|old| old.0 = old.0.saturating_sub(back_ms));
             self.changed = true;
         }
     }
@@ -334,17 +335,25 @@ impl Engine {
         }
     }
 
-    fn tick(&mut self) {
-        while let Some(&(until, id)) = self.leases.first() {
-            if until > self.now_unix_ms {
-                break;
-            }
-            self.leases.pop_first();
-            self.unlease(ItemId(id));
+    fn end_lease(&mut self, until_unix_ms: u64, id: ItemId) {
+        let lease = (until_unix_ms, id.0);
+        if !self.leases.remove(&lease) {
+            self.old_leases.retain(|old| old.1 != lease);
         }
+    }
+
+    fn tick(&mut self) {
         let now = self.now_unix_ms;
         for (_, lease) in self.old_leases.extract_if(.., |old| old.0 <= now).collect::<Vec<_>>() {
-            if self.leases.remove(&lease) {
+            self.unlease(ItemId(lease.1));
+        }
+        while let Some(lease) = self.leases.first().copied().filter(|lease| lease.0 <= now) {
+            self.leases.pop_first();
+            // Nobody looked for so long: the clock went forward, or the machine slept. Whoever delivers goes on where he
+            // was; without his lease he could not say so, and the item would be delivered twice.
+            if now - lease.0 >= CLOCK_STEP_MS {
+                self.old_leases.push((now.saturating_add(LEASE_GRACE_MS), lease));
+            } else {
                 self.unlease(ItemId(lease.1));
             }
         }
@@ -455,6 +464,8 @@ const FOOTPRINT: u64 = 512;
 const TENTATIVE_OVERHEAD: usize = 256;
 /// A wall clock that goes back by less is corrected by small steps, as time daemons do it: retries are a minute apart.
 const CLOCK_STEP_MS: u64 = 60_000;
+/// What a lease gets after the clock has jumped forward over its end: as long as a drain leases, 20 minutes.
+const LEASE_GRACE_MS: u64 = 1_200_000;
 
 #[cfg(test)]
 mod tests;

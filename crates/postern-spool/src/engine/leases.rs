@@ -38,7 +38,7 @@ impl Engine {
         for lease in leases {
             let tentative = self.tentative.get(&lease.id.0).map(|item| item.turn);
             if tentative.or_else(|| self.index.get(lease.id).map(|entry| entry.turn)) == Some(lease.turn) {
-                self.leases.remove(&(lease.until_unix_ms, lease.id.0));
+                self.end_lease(lease.until_unix_ms, lease.id);
                 self.unlease(lease.id);
             }
         }
@@ -108,7 +108,7 @@ impl Engine {
         let leased = item.leased;
         self.lanes.withdraw_tentative(lane, lease.id, due_before);
         if leased {
-            self.leases.remove(&(lease.until_unix_ms, lease.id.0));
+            self.end_lease(lease.until_unix_ms, lease.id);
             self.unlease(lease.id);
         } else {
             self.changed |= self.lanes.offer_tentative(lane, lease.id, due_unix_ms, self.now_unix_ms);
@@ -157,11 +157,12 @@ impl Engine {
 
     fn finish_tentative(&mut self, token: u64, lease: Lease, fate: Fate, children: Vec<(ItemId, Child)>) {
         let id = lease.id;
-        let Some(item) = self.tentative.get_mut(&id.0) else { return };
+        let Some(item) = self.tentative.get(&id.0) else { return };
         if item.turn != lease.turn || matches!(item.state, State::Settling(_)) {
             return self.reply(token, Reply::Finished(Err(FinishError::Gone)));
         }
-        self.leases.remove(&(lease.until_unix_ms, id.0));
+        self.end_lease(lease.until_unix_ms, id);
+        let Some(item) = self.tentative.get_mut(&id.0) else { return };
         let port = item.port;
         let waits = matches!(item.state, State::Waiting);
         match fate {
@@ -263,7 +264,7 @@ impl Engine {
 
     /// Nobody else may work on the item: a record about it is on its way to the disk.
     fn close(&mut self, lease: &Lease) {
-        self.leases.remove(&(lease.until_unix_ms, lease.id.0));
+        self.end_lease(lease.until_unix_ms, lease.id);
         let Some(entry) = self.index.get_mut(lease.id) else { return };
         entry.closing = true;
         if !entry.leased {

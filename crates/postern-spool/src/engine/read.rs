@@ -251,7 +251,7 @@ impl Engine {
             return;
         };
         *due = due_unix_ms.max(*due);
-        self.leases.remove(&(until_unix_ms, id.0));
+        self.end_lease(until_unix_ms, id);
         self.unlease(id);
     }
 }

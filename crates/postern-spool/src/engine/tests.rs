@@ -256,3 +256,20 @@ fn a_clock_that_went_back_while_the_server_was_down_makes_nothing_wait_for_it() 
     rig.engine.heed_clock(ItemId((2 * DAY) << 22).unix_ms());
     assert_eq!(rig.lease().len(), 1);
 }
+
+#[test]
+fn a_clock_that_jumps_forward_takes_no_lease_from_whoever_delivers() {
+    let mut rig = Rig::new();
+    rig.committed(1);
+    let lease = rig.lease().remove(0);
+    rig.pass(86_400_000);
+    assert!(rig.lease().is_empty());
+    rig.ask(Request::Finish { lease, fate: Fate::Delivered, children: Vec::new() });
+    rig.settle();
+    assert!(matches!(rig.replies.pop(), Some(Reply::Finished(Ok(())))));
+    rig.committed(2);
+    assert_eq!(rig.lease().len(), 1);
+    rig.pass(86_400_000);
+    rig.pass(1_200_000);
+    assert_eq!(rig.lease().len(), 1, "one that nobody ends runs out all the same");
+}
