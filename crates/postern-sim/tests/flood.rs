@@ -99,7 +99,7 @@ fn is_found(mistake: Mistake, profile: FloodProfile, words: &str) {
 
 #[test]
 fn the_checkers_find_what_they_are_there_for() {
-    is_found(Mistake::EvictAfterDot, FLOOD, "between his dot and our reply");
+    is_found(Mistake::EvictAfterDot, FloodProfile { connections_max: 8, ..OUTAGES }, "between his dot and our reply");
     is_found(Mistake::ForgetJudged, CALM, "unjudged");
     is_found(Mistake::LoseItem, CRASHES, "answered 250 and lost");
     is_found(Mistake::DeliverTwice, CALM, "more copies");

@@ -218,6 +218,12 @@ impl Drain {
         self.asked.insert(token, Asked::Finish { id, rules });
     }
 
+    /// The flight that an answer is for; one to an earlier flight of the item, before a restart, is for nobody.
+    fn take_flight(&mut self, id: ItemId, number: u64) -> Option<Flight> {
+        let is_it = self.flights.get(&id).is_some_and(|flight| flight.number == number);
+        if is_it { self.flights.remove(&id) } else { None }
+    }
+
     /// Whether nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
         self.flights.is_empty()
@@ -302,7 +308,7 @@ impl FloodWorld {
 
     /// The filter has spoken, or nobody is there.
     pub(super) fn drain_judged(&mut self, id: ItemId, number: u64) {
-        let Some(mut flight) = self.drain.flights.remove(&id).filter(|flight| flight.number == number) else { return };
+        let Some(mut flight) = self.drain.take_flight(id, number) else { return };
         let (now, random) = (self.now_ms, self.rng.next());
         let sign = if self.drain.filter_down { Sign::Away } else { Sign::Answered };
         self.drain.gates.give_back_at("judge", sign, flight.asked_ms, now, random);
@@ -381,7 +387,7 @@ impl FloodWorld {
 
     /// Next hops have spoken, or are not there.
     pub(super) fn drain_landed(&mut self, id: ItemId, number: u64) {
-        let Some(mut flight) = self.drain.flights.remove(&id).filter(|flight| flight.number == number) else { return };
+        let Some(mut flight) = self.drain.take_flight(id, number) else { return };
         let (now, mut asked) = (self.now_ms, BTreeMap::new());
         for at in 0..flight.outcomes.len() {
             if !matches!(flight.outcomes[at], Outcome::Unreached(_)) {

@@ -63,6 +63,10 @@ impl FloodWorld {
             }
         }
         self.report.promised = self.house.ledger.promised().count() as u64;
+        let well = !self.profile.crashes && self.profile.faults.sync + self.profile.faults.full == 0;
+        if well && self.house.ledger.entries.values().any(|entry| entry.unsure > 0) {
+            self.fault("a delivery was not taken note of, though nothing crashed and no disk failed");
+        }
         for fault in self.house.ledger.faults(&lies) {
             self.fault(&fault);
         }
