@@ -105,7 +105,8 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
             idle.push(idle::measure(name, count, starttls)?);
         }
     }
-    let steering = if wanted(steering::NAME) { steering::measure(rounds, args.quick)? } else { Vec::new() };
+    let steering =
+        if wanted(steering::NAME) { steering::measure(rounds.min(STORM_ROUNDS), args.quick)? } else { Vec::new() };
     let storm = storm::measure(storm::Effort { rounds: rounds.min(STORM_ROUNDS), quick: args.quick }, wanted)?;
     if args.json {
         let figures = json!({

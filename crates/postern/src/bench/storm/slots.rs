@@ -1,4 +1,5 @@
-//! Every slot taken: twice as many bots as there are slots, each back at once when it is sent away.
+//! Every slot taken: twice as many bots as there are slots, each back a second after it is sent away. Back at once
+//! would measure the generator: it would have no time for friends.
 
 use postern_flood::{Behaviour, Crowd, Friends, Plan};
 
@@ -12,6 +13,8 @@ pub(super) const NAME: &str = "slots: 18,000 bots want 9,500 connections";
 pub(super) fn measure(effort: Effort) -> Result<Vec<Way>, Failure> {
     let mut merit = Way { name: "Postern", rounds: Vec::new() };
     let mut sybils = Way { name: "Postern, 1,000 of the bots are known by correspondence", rounds: Vec::new() };
+    let mut floor =
+        Way { name: "nobody hostile: what this machine and the generator take themselves", rounds: Vec::new() };
     let mut fifo = Way { name: "merit off (`postern bypass on`), one queue", rounds: Vec::new() };
     for n in 1..=effort.rounds {
         eprintln!("round {n}/{}: {NAME}", effort.rounds);
@@ -25,10 +28,14 @@ pub(super) fn measure(effort: Effort) -> Result<Vec<Way>, Failure> {
         sybils.rounds.push(figures);
         // Friends who get nowhere wait to the end of their patience: once says it.
         if n == 1 {
+            floor.rounds.push(round(&setup(effort, "auto"), |plan| {
+                plan.offer_ms = effort.ms(12_000);
+                plan.friends.extend(friends());
+            })?);
             fifo.rounds.push(round(&Setup { bypass: true, ..setup(effort, "off") }, |plan| crowd(plan, effort, 0))?);
         }
     }
-    Ok(vec![merit, sybils, fifo])
+    Ok(vec![merit, sybils, fifo, floor])
 }
 
 fn setup(effort: Effort, steering: &str) -> Setup {
@@ -43,10 +50,10 @@ fn crowd(plan: &mut Plan, effort: Effort, sybils: u32) {
     plan.offer_ms = effort.ms(12_000);
     // All slots are taken by then.
     plan.friends_after_ms = 4_000;
-    plan.crowds.push(Crowd::new(Behaviour::Hold, effort.size(18_000) - effort.size(sybils)));
+    let bots = |size| Crowd { pause_ms: 1_000, ..Crowd::new(Behaviour::Hold, effort.size(size)) };
+    plan.crowds.push(bots(18_000 - sybils));
     if sybils > 0 {
-        let from = sybil_network();
-        plan.crowds.push(Crowd { name: "sybils".to_owned(), from, ..Crowd::new(Behaviour::Hold, effort.size(sybils)) });
+        plan.crowds.push(Crowd { name: "sybils".to_owned(), from: sybil_network(), ..bots(sybils) });
     }
     plan.friends.extend(friends());
 }
