@@ -1,7 +1,9 @@
 //! Filters, lists and what is trusted, from their settings: read once, with place and cure when wrong.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv4Net};
 use postern_net::filter;
 
 use super::dotted;
@@ -71,6 +73,10 @@ pub(super) fn validate(settings: &Settings, source: &Source) -> Result<(), Failu
             let cure = "-100 to -1 when a listing speaks against an address, 1 to 100 when it speaks for it";
             return fault(&(dotted("dnsbl", zone) + ".weight"), format!("{} says nothing", setting.weight), cure);
         }
+        if let Some(code) = setting.codes.iter().find(|code| !LIST_ANSWERS.contains(&code.0)) {
+            let cure = "lists answer inside 127.0.0.0/8 (RFC 5782): write codes such as \"127.0.0.2/31\"";
+            return fault(&(dotted("dnsbl", zone) + ".codes"), format!("{code} is no answer of a list"), cure);
+        }
     }
     if settings.dnsbl.len() > ZONES_MAX {
         let what = format!("{} lists", settings.dnsbl.len());
@@ -98,6 +104,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(600);
 const WORKERS_MAX: usize = 1000;
 /// Each message waits for all of them in turn.
 const FILTERS_MAX: usize = 16;
+/// RFC 5782 section 2.1.
+const LIST_ANSWERS: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
 /// Each is a look-up for every unknown client.
 const ZONES_MAX: usize = 16;
 /// A listing can weigh as much as everything else together, not more.

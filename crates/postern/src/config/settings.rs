@@ -246,6 +246,9 @@ section! {
     Dnsbl, "dnsbl.\"dnsbl.example.org\"", {
         /// What a listing says: -100 to -1 against the address, 1 to 100 for it.
         weight: i8 = default "-50";
+        /// Answers that count, as networks inside 127.0.0.0/8; all of them when there are none. Lists of good senders
+        /// say the degree of trust there.
+        codes: Vec<Network> = default "[]";
     }
 }
 

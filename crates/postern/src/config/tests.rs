@@ -98,13 +98,14 @@ fn what_would_not_run_or_would_refuse_all_mail_is_refused_with_its_place_and_a_c
 fn a_filter_a_list_and_a_pin_are_read_and_a_wrong_one_is_named_with_its_place() {
     let text = "[filter.rspamd]\nuse = \"rspamd:127.0.0.1:11333\"\non_spam = \"quarantine\"\n\
                 [filter.clamav]\nuse = \"milter:unix:/run/clamav.sock\"\ntimeout = \"5s\"\n\
-                [dnsbl.\"list.example.org\"]\nweight = 20\n[trust]\npinned = [\"192.0.2.7\", \"2001:db8::5/32\"]\n";
+                [dnsbl.\"list.example.org\"]\nweight = 20\ncodes = [\"127.0.0.2/31\"]\n[trust]\npinned = [\"192.0.2.7\", \"2001:db8::5/32\"]\n";
     let config = load(text, ServeArgs::default()).expect("valid");
     let names: Vec<&str> = config.filters.iter().map(|filter| filter.filter.name.as_str()).collect();
     assert_eq!(names, ["clamav", "rspamd"]);
     assert_eq!(config.filters[0].filter.timeout, Duration::from_secs(5));
     assert_eq!(config.filters[1].on_spam, values::OnSpam::Quarantine);
     assert_eq!(config.settings.dnsbl["list.example.org"].weight, 20);
+    assert_eq!(config.settings.dnsbl["list.example.org"].codes, ["127.0.0.2/31".parse().expect("codes")]);
     let pinned: Vec<String> = config.settings.trust.pinned.iter().map(ToString::to_string).collect();
     assert_eq!(pinned, ["192.0.2.7", "2001:db8::/32"]);
     let check = |text: &str, expected: &[&str]| check_refused(text, ServeArgs::default(), Code::Config, expected);
@@ -114,6 +115,7 @@ fn a_filter_a_list_and_a_pin_are_read_and_a_wrong_one_is_named_with_its_place() 
     check("[filter.x]\nuse = \"rspamd:h:1\"\nworkers = 0\n", &["3:11", "filter.x.workers"]);
     check("[filter.x]\nuse = \"rspamd:h:1\"\ntimeout = \"5ms\"\n", &["3:11", "filter.x.timeout"]);
     check("[dnsbl.\"a.example\"]\nweight = 0\n", &["2:10", "weight", "-100 to -1"]);
+    check("[dnsbl.\"a.example\"]\ncodes = [\"10.0.0.2\"]\n", &["2:9", "codes", "10.0.0.2", "127.0.0.0/8"]);
     check("[trust]\npinned = [\"nowhere\"]\n", &["trust.pinned", "nowhere", "2001:db8::/32"]);
     check("[trust]\nproviders = [\"a b\"]\n", &["trust.providers", "not a domain"]);
     check("[quarantine]\nkeep = \"1h\"\n", &["quarantine.keep", "\"1d\""]);
