@@ -18,6 +18,9 @@ pub struct IdentityOptions {
     pub zones: Vec<Zone>,
     /// Domains of shared providers, whose SPF networks become evidence.
     pub providers: Vec<String>,
+    /// How long after the start these are asked for. 10 s in the program: a machine that boots has its own resolver by
+    /// then, and a server that fails to start again and again asks nobody.
+    pub networks_after: Duration,
     /// What may be spent.
     pub budgets: Budgets,
 }
@@ -30,6 +33,7 @@ impl IdentityOptions {
             hostname: hostname.to_owned(),
             zones: Vec::new(),
             providers: Vec::new(),
+            networks_after: Duration::ZERO,
             budgets: Budgets::default(),
         }
     }

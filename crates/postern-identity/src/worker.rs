@@ -18,7 +18,7 @@ use postern_proto::checks::{Listed, SpfResult};
 use postern_trust::{Authority, Class, Evidence, EvidenceSender};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, spawn_local};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::desk::{Errand, IdentityError, Shared};
 use crate::dns::{self, Dns};
@@ -91,7 +91,7 @@ impl Setup {
             open: RefCell::default(),
             providers: providers.clone(),
         });
-        spawn_local(Rc::clone(&office).keep_networks(providers));
+        spawn_local(Rc::clone(&office).keep_networks(providers, options.networks_after));
         let room = Arc::new(Semaphore::new(limits::OPEN_MAX));
         loop {
             let next = async {
@@ -247,7 +247,8 @@ impl Office {
     }
 
     /// Keeps the networks of the providers fresh, one provider at a time: a hundred look-ups an hour.
-    async fn keep_networks(self: Rc<Self>, mut providers: watch::Receiver<Vec<String>>) {
+    async fn keep_networks(self: Rc<Self>, mut providers: watch::Receiver<Vec<String>>, after: Duration) {
+        sleep(after).await;
         let mut due: HashMap<String, Instant> = HashMap::new();
         loop {
             let domains = providers.borrow_and_update().clone();
