@@ -41,7 +41,7 @@ use crate::control;
 use crate::control::client::running;
 use crate::control::server::{ControlSocket, Owners};
 use crate::exit::{Code, Failure};
-use admission::Gauges;
+use admission::{Desk, Gauges};
 use judging::Judging;
 use listeners::Listeners;
 use modes::{ModesHandle, ModesTask};
@@ -106,6 +106,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let (steering_task, steering) = SteeringTask::new(&mut listeners.smtp, trust.book());
     let identity = admission::identity(reloader.config(), &trust)?;
     let admission = admission::admission(reloader.config(), &trust, &judging.bypass, &gauges, identity.clone())?;
+    let desk = Desk { identity: identity.clone(), book: trust.book() };
     let doors = doors::start(doors::Wiring {
         spool: spool.clone(),
         listeners,
@@ -123,11 +124,13 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         drain: drain.clone(),
         routes: reloader.routes(),
         filters,
+        desk,
         modes: modes.clone(),
     }));
     announce(&smtp, &relay);
     let (reload, reload_requests) = mpsc::channel(1);
-    let status = StatusSource { started: Instant::now(), smtp, relay, doors: doors.counters(), steering, weather };
+    let status =
+        StatusSource { started: Instant::now(), smtp, relay, doors: doors.counters(), steering, weather, identity };
     let owners = Owners {
         spool: spool.clone(),
         drain: drain.clone(),

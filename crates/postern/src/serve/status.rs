@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use postern_drain::{DestinationState, DrainStats, FilterStats};
+use postern_identity::{IdentityDesk, IdentityStats, ZoneStats};
 use postern_spool::SpoolStats;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::doors::Counters;
 use super::steering::SteeringHandle;
@@ -26,6 +27,8 @@ pub(crate) struct StatusSource {
     pub(crate) weather: WeatherHandle,
     /// Whether the known have queues of their own.
     pub(crate) steering: SteeringHandle,
+    /// What was asked of DNS about strangers; nothing when nobody asks.
+    pub(crate) identity: Option<IdentityDesk>,
 }
 
 impl StatusSource {
@@ -53,6 +56,7 @@ impl StatusSource {
             "steering": self.steering.show(),
             "modes": owners.modes.show().await,
             "weather": *self.weather.show(),
+            "identity": self.identity.as_ref().map(|desk| identity(&desk.stats())),
             "trust": owners.judging.trust.show().await,
             "bypass": owners.judging.bypass.is_on(),
             "spool": spool(&owners.spool.stats()),
@@ -60,6 +64,17 @@ impl StatusSource {
             "drain": self::drain(&drain),
         })
     }
+}
+
+fn identity(stats: &IdentityStats) -> Value {
+    let unaffordable: Map<String, Value> =
+        stats.unaffordable.iter().map(|(why, count)| (why.as_str().to_owned(), (*count).into())).collect();
+    let zone = |zone: &ZoneStats| json!({ "zone": zone.name, "asked": zone.asked, "listed": zone.listed, "errors": zone.errors, "off": zone.off });
+    json!({
+        "asked": stats.asked, "answered": stats.answered, "equal": stats.equal, "unaffordable": unaffordable,
+        "lookups": stats.lookups, "cache_hits": stats.cache_hits, "joined": stats.joined, "failed": stats.failed,
+        "in_flight": stats.in_flight, "cached": stats.cached, "lists": stats.zones.iter().map(zone).collect::<Vec<_>>(),
+    })
 }
 
 fn spool(stats: &SpoolStats) -> Value {

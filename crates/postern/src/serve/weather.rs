@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postern_drain::{DrainHandle, FilterTable, RouteTable};
+use postern_doors::Intake;
+use postern_drain::{DrainHandle, DrainStats, FilterTable, RouteTable};
 use postern_proto::mode::Modes;
-use postern_spool::Spool;
+use postern_spool::{LaneStats, Spool};
 use postern_trust::pressure::{Gauge, Marks, Pressure, Readings};
 use postern_trust::promise::Promise;
 use postern_trust::weather::{Answer, Kept, Sky, Weather, WeatherMarks};
@@ -27,12 +28,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::admission::Gauges;
+use super::admission::{Desk, Gauges};
 use super::doors::Counters;
 use super::modes::{Forecast, ModesHandle};
 use crate::config::{Config, settings};
 use backlog::{Away, Backlog};
-use readings::{Lag, Limits};
+use readings::{Lag, Limits, worst_lag_ms};
 
 /// What others read.
 #[derive(Clone)]
@@ -67,8 +68,18 @@ pub(super) struct Watched {
     pub(super) routes: Shared<RouteTable>,
     /// What judges it.
     pub(super) filters: Shared<FilterTable>,
+    /// Told how things stand.
+    pub(super) desk: Desk,
     /// Told when the forecast changes; and what is held is nobody's backlog.
     pub(super) modes: ModesHandle,
+}
+
+/// What a look is taken at.
+struct Around<'a> {
+    modes: &'a Modes,
+    stats: &'a DrainStats,
+    routes: &'a RouteTable,
+    filters: &'a FilterTable,
 }
 
 /// The task's state.
@@ -80,6 +91,8 @@ pub(super) struct WeatherTask {
     weather: Weather,
     promise: Promise,
     lag: Lag,
+    /// As of the last look at which the spool answered in time.
+    lanes: Vec<LaneStats>,
     readings: Readings,
     pressure: Pressure,
     kept: Kept,
@@ -103,6 +116,7 @@ impl WeatherTask {
             weather,
             promise: Promise::new(millis(config.settings.auto.promised_delay.0)),
             lag: Lag::default(),
+            lanes: Vec::new(),
             readings: Readings::default(),
             pressure: Pressure::default(),
             kept,
@@ -117,8 +131,7 @@ impl WeatherTask {
         let mut next = Instant::now();
         for turn in 0_u64.. {
             tokio::time::sleep_until(next).await;
-            let late = next.elapsed();
-            self.lag.note(millis(late));
+            self.lag.note(worst_lag_ms(millis(next.elapsed()), watched.doors.crowds()));
             if turn.is_multiple_of(TICKS_A_LOOK) {
                 self.look(&watched).await;
             }
@@ -134,12 +147,14 @@ impl WeatherTask {
 
     /// How scarce things are.
     fn read(&mut self, watched: &Watched) {
-        let (commit_ms, drain_backlog_s) = (self.readings.commit_ms, self.readings.drain_backlog_s);
         let spool = watched.spool.stats();
-        self.readings = self.limits.readings(watched.doors.crowds(), &spool, self.lag.usual_ms());
-        // Both are as old as the last look.
-        self.readings.commit_ms = commit_ms;
-        self.readings.drain_backlog_s = drain_backlog_s;
+        self.readings = Readings {
+            // As old as the last look.
+            commit_ms: self.readings.commit_ms,
+            filter_backlog_s: self.readings.filter_backlog_s,
+            drain_backlog_s: self.readings.drain_backlog_s,
+            ..self.limits.readings(watched.doors.crowds(), &spool, self.lag.usual_ms())
+        };
         let pressure = self.gauge.read_at(self.now_ms(), &self.readings);
         if pressure.level != self.pressure.level {
             let cause = pressure.cause.or(self.pressure.cause).map_or("", |cause| cause.as_str());
@@ -147,6 +162,7 @@ impl WeatherTask {
         }
         self.pressure = pressure;
         watched.gauges.pressure.publish(pressure);
+        watched.desk.hear_level(pressure.level);
     }
 
     /// What waits, what leaves, and what follows for the modes.
@@ -154,29 +170,44 @@ impl WeatherTask {
         let asked = Instant::now();
         let lanes = tokio::time::timeout(LOOK_WITHIN, watched.spool.lanes()).await;
         // The spool answers in turn: what it is asked waits as long as a message that is handed over.
-        let waited_ms = millis(asked.elapsed());
-        let Ok(lanes) = lanes else {
-            self.readings.commit_ms += waited_ms;
-            return;
+        self.hear_spool(lanes.ok(), millis(asked.elapsed()));
+        watched.desk.hear_providers();
+        let around = Around {
+            modes: &watched.modes.published().load(),
+            stats: &watched.drain.stats(),
+            routes: &watched.routes.load(),
+            filters: &watched.filters.load(),
         };
-        self.readings.commit_ms = waited_ms;
-        let modes: Arc<Modes> = watched.modes.published().load_full();
-        let stats = watched.drain.stats();
-        let (routes, filters) = (watched.routes.load(), watched.filters.load());
-        let backlog = Backlog::of(&lanes, &modes, &routes);
+        let changed = self.heed(&around, &watched.gauges.intake);
+        self.publish(changed, &watched.modes).await;
+    }
+
+    /// What lies there, unless the spool was too slow to say. Then all goes on by what it said last: a slow spool is
+    /// weather, and a flood does not wait until it has found its tongue.
+    fn hear_spool(&mut self, lanes: Option<Vec<LaneStats>>, waited_ms: u64) {
+        match lanes {
+            Some(lanes) => (self.lanes, self.readings.commit_ms) = (lanes, waited_ms),
+            None => self.readings.commit_ms = self.readings.commit_ms.saturating_add(waited_ms),
+        }
+    }
+
+    /// Says whether the weather has changed.
+    fn heed(&mut self, around: &Around<'_>, intake: &Intake) -> bool {
+        let &Around { modes, stats, routes, filters } = around;
+        let backlog = Backlog::of(&self.lanes, modes, routes);
         let now_ms = self.now_ms();
-        let away = Away::new(&stats, &filters, super::now_unix_ms());
-        let domains = backlog.skies(self.collecting(), &routes, &away, &self.promise);
-        self.promise.update(now_ms, &backlog.seen(&domains, &stats));
+        let away = Away::new(stats, filters, super::now_unix_ms());
+        let domains = backlog.skies(self.collecting(), routes, &away, &self.promise);
+        self.promise.update(now_ms, &backlog.seen(&domains, stats));
         // Those whose senders wait. What was answered at the receipt may take its promised time, and
         // a storm that is over is not kept alive by what it left behind.
         self.readings.drain_backlog_s = self.promise.wait_s(backlog.awaited());
+        self.readings.filter_backlog_s = backlog.verdict_s(&away);
         let used = self.readings.spool_used_per_mille();
         let room = if backlog.all_kept { [u64::MAX; postern_trust::CLASSES] } else { self.promise.room() };
-        watched.gauges.intake.publish(room, used);
+        intake.publish(room, used);
         let sky = Sky { pressure: self.pressure, rate_milli: self.promise.rate_milli(), domains };
         let changed = self.weather.update(now_ms, &sky);
-        self.publish(changed, &watched.modes).await;
         self.handle.shown.store(Arc::new(show::shown(&show::Sight {
             pressure: self.pressure,
             readings: &self.readings,
@@ -185,6 +216,7 @@ impl WeatherTask {
             backlog: &backlog,
             room,
         })));
+        changed
     }
 
     /// Domains that collect and may have no mail here just now.
@@ -265,3 +297,6 @@ const TICK: Duration = Duration::from_millis(250);
 const TICKS_A_LOOK: u64 = 4;
 /// A spool that does not answer within this is slow, however long it takes.
 const LOOK_WITHIN: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,25 @@ fn beyond_the_promise_nothing_more_is_taken_of_the_lowest_class() {
     wait_until_said(&server, &["mode"], "localhost: auto (collect: ");
     let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
     assert!(reply.starts_with("451 4.3.2"), "{reply}");
+    // The disk is empty: friends are buffered however long it takes.
+    server.command(&["peer", "add", "127.0.0.0/8"]);
+    let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
+    assert!(reply.starts_with("250 2.0.0 Queued"), "{reply}");
+}
+
+#[test]
+fn the_status_says_what_dns_was_asked_about_strangers() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let text = "[smtp]\nlisten = \"127.0.0.1:0\"\n[dns]\nresolver = \"127.0.0.1:9\"\n[dnsbl.\"list.example\"]\n";
+    std::fs::write(dir.path().join("postern.toml"), text).expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    let identity = server.status()["identity"].clone();
+    assert_eq!((&identity["asked"], &identity["unaffordable"]["red"]), (&0.into(), &0.into()), "{identity}");
+    assert_eq!((&identity["lists"][0]["zone"], &identity["lists"][0]["off"]), (&"list.example".into(), &false.into()));
+    let dir = tempfile::tempdir().expect("scratch");
+    std::fs::write(dir.path().join("postern.toml"), "[dns]\nidentity = false\n").expect("written");
+    let server = Server::start(dir.path(), &["-c", "postern.toml"]);
+    assert!(server.status()["identity"].is_null());
 }
 
 #[test]

@@ -110,6 +110,13 @@ impl Backlog {
         self.domains.values().map(|of| of.awaited).sum()
     }
 
+    /// How long those whose senders wait, and whom nobody has taken up yet, will wait for a filter: for one
+    /// verdict at least.
+    pub(super) fn verdict_s(&self, away: &Away<'_>) -> u64 {
+        let awaited = self.domains.iter().filter(|(_, of)| of.awaited > 0);
+        awaited.map(|(domain, _)| away.verdict_s(domain)).max().unwrap_or(0)
+    }
+
     /// Messages that are to leave.
     pub(super) fn messages(&self) -> u64 {
         self.by_class.iter().sum()

@@ -62,6 +62,11 @@ impl Limits {
     }
 }
 
+/// How late the worst thread is: this one, or a door, where work waits for a core long before it does here.
+pub(super) fn worst_lag_ms(own_ms: u64, crowds: impl Iterator<Item = CrowdSnapshot>) -> u64 {
+    crowds.map(|crowd| crowd.lag_ms).fold(own_ms, u64::max)
+}
+
 /// How late timers fire. One late timer is a moment of the scheduler's; the pressure is what is
 /// usual over two seconds.
 #[derive(Clone, Debug, Default)]
@@ -128,6 +133,14 @@ mod tests {
             lag.note(late);
             assert_eq!(lag.usual_ms(), expected);
         }
+    }
+
+    #[test]
+    fn a_door_that_is_late_is_seen_from_a_thread_that_is_not() {
+        let crowd = |lag_ms| CrowdSnapshot { lag_ms, ..CrowdSnapshot::default() };
+        assert_eq!(worst_lag_ms(1, [crowd(3), crowd(400)].into_iter()), 400);
+        assert_eq!(worst_lag_ms(50, [crowd(3)].into_iter()), 50);
+        assert_eq!(worst_lag_ms(2, std::iter::empty()), 2);
     }
 
     #[test]

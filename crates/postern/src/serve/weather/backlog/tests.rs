@@ -1,4 +1,6 @@
-use postern_drain::{ClassStats, DestinationState, DestinationStats, QUARANTINE_CLASS};
+use postern_drain::{
+    ClassStats, DestinationState, DestinationStats, FilterOptions, FilterStats, OnSpam, QUARANTINE_CLASS,
+};
 use postern_spool::Lane;
 
 use super::*;
@@ -116,4 +118,37 @@ fn while_a_hop_is_away_every_domain_that_goes_there_is_looked_at_and_no_other_is
     // Whatever is away is so for a second at least, whichever way the clock goes.
     assert_eq!(skies(&routes, &down, 10_010), all(1));
     assert_eq!(skies(&routes, &down, 5_000), all(1));
+}
+
+#[test]
+fn a_slow_filter_presses_only_while_senders_wait_for_it() {
+    let filter = FilterStats {
+        name: "rspamd".into(),
+        state: DestinationState::Up,
+        away_since_unix_ms: None,
+        running: 1,
+        judged: 100,
+        accepted: 100,
+        marked: 0,
+        quarantined: 0,
+        rejected: 0,
+        tempfailed: 0,
+        failed: 0,
+        latency_ms: 12_500,
+        last_error: None,
+    };
+    let stats = DrainStats { filters: vec![filter], ..DrainStats::default() };
+    let check = |filters: &FilterTable, ready: usize, expected: u64| {
+        let backlog = Backlog::of(&[lane("a.example", 3, ready, 9)], &Modes::default(), &somewhere());
+        assert_eq!(backlog.verdict_s(&Away::new(&stats, filters, 0)), expected);
+    };
+    let filter = postern_net::filter::Filter {
+        name: "rspamd".into(),
+        kind: postern_net::filter::Kind::parse("rspamd:127.0.0.1:1").expect("a filter"),
+        timeout: std::time::Duration::from_secs(1),
+    };
+    let judging = FilterTable::new(vec![FilterOptions { filter, workers: 1, on_spam: OnSpam::Mark }]);
+    check(&judging, 3, 12);
+    check(&judging, 0, 0);
+    check(&FilterTable::default(), 3, 0);
 }
