@@ -24,7 +24,7 @@ fn one_frame_shows_doors_classes_mode_spool_and_drain() {
         "\npinned           0        0 B        0.0         0.0        0.0          0\n",
         "\nnew              1 ",
         "\nmode       all domains hold (set)\n",
-        "\nspool      1 messages, 0 held, 32 B (",
+        "\nspool      1 messages, 0 held, 32 B; 0.0 commits/s of - each; ",
         "\ndrain      0.0 delivered/s, 0.0 deferred/s, 0.0 refused/s; 0 under way\n",
         "\nsteering   ",
     ] {

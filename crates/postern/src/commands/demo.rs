@@ -87,7 +87,12 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     } else {
         print(&format!("\n{reckoning}\n"))?;
     }
-    if reckoning.promise.kept { Ok(()) } else { Err(Failure::new(Code::Failed, reckoning.verdict())) }
+    let words = match (reckoning.promise.kept, stopped) {
+        (true, _) => return Ok(()),
+        (false, true) => "the night was not played to its end",
+        (false, false) => "the promise was not kept",
+    };
+    Err(Failure::new(Code::Failed, words))
 }
 
 fn watch_drawn(stage: &Stage, stop: &dyn Fn() -> bool) -> Result<(), Failure> {

@@ -107,10 +107,19 @@ impl PartyBoard {
         self.progress = progress.clone();
     }
 
-    /// Taken of what is concluded, in tenths of a percent.
+    /// Taken of what was due a second ago, in tenths of a percent: who waits longer counts against the server.
     pub(super) fn success_per_mille(&self) -> Option<u64> {
-        let (taken, failed) = (self.progress.friends_accepted, self.progress.friends_failed);
-        (taken * 1_000).checked_div(taken + failed)
+        let due = if self.report.is_some() {
+            self.progress.friends_offered
+        } else {
+            self.seconds.iter().flat_map(|second| &second.friends).map(|friends| friends.offered).sum()
+        };
+        (self.progress.friends_accepted.min(due) * 1_000).checked_div(due)
+    }
+
+    /// Connections of a crowd; when it has gone, none.
+    pub(super) fn open(&self) -> u64 {
+        if self.report.is_some() { 0 } else { self.progress.open }
     }
 
     /// Over all its crowds or friends in the last second: what `count` finds.

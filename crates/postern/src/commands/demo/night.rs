@@ -93,7 +93,7 @@ impl Night {
         match party {
             Party::Known => plan.friends.push(self.friends("known", FRIENDS_RATE, friends_network(), false)),
             Party::Strangers => {
-                plan.friends.push(self.friends("never seen", STRANGERS_RATE, strangers_network(), true))
+                plan.friends.push(self.friends("never seen", STRANGERS_RATE, strangers_network(), true));
             }
             Party::Hostile => plan.crowds.extend(self.crowds()),
         }

@@ -134,7 +134,8 @@ impl HalfReckoning {
             known: friendly(Party::Known),
             never_seen: friendly(Party::Strangers),
             due_in_flood: in_flood(|friends| friends.offered),
-            taken_in_flood: in_flood(|friends| friends.accepted),
+            // What came due just before it may have been answered just in it.
+            taken_in_flood: in_flood(|friends| friends.accepted).min(in_flood(|friends| friends.offered)),
             hostile_connects: hostile.progress.attempts,
             hostile_connects_per_s_max: connects.unwrap_or(0),
             spam_taken: hostile.progress.hostile_accepted,
@@ -208,9 +209,10 @@ impl Reckoning {
     pub(super) fn verdict(&self) -> String {
         let (taken, lost) = (self.with_postern.known.taken_percent, self.promise.lost);
         if self.promise.kept {
-            let other = self.without.known.in_time_percent;
+            let (with, without) = (&self.with_postern, &self.without);
             return format!(
-                "PROMISE KEPT: {taken:.1} % of the friends' mail got through (without: {other:.1} % in time), and nothing answered 250 is lost."
+                "PROMISE KEPT: {taken:.1} % of the friends' mail got through, {} of {} while the flood was on (without: {} of {}), and nothing answered 250 is lost.",
+                with.taken_in_flood, with.due_in_flood, without.taken_in_flood, without.due_in_flood
             );
         }
         if self.stopped_early {
@@ -225,10 +227,14 @@ impl Reckoning {
 impl fmt::Display for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let modes: Vec<String> = self.modes.iter().map(|(at, mode)| format!("{mode} from {}", clock(*at))).collect();
-        write!(f, "Postern: {}. Buffered at most {} messages; ", modes.join(", "), self.most)?;
+        write!(f, "Postern: {}. ", modes.join(", "))?;
         match self.drain_took_ms {
-            Some(ms) => write!(f, "the buffer was empty {} s after the flood.", ms.div_ceil(1_000)),
-            None => f.write_str("the buffer is not empty yet."),
+            _ if self.most == 0 => f.write_str("Nothing was buffered."),
+            Some(ms) => {
+                let seconds = ms.div_ceil(1_000);
+                write!(f, "Buffered at most {} messages; the last of them left {seconds} s after the flood.", self.most)
+            }
+            None => write!(f, "Buffered at most {} messages, and not all have left yet.", self.most),
         }
     }
 }

@@ -80,7 +80,7 @@ The 2007 night in 60 s   0:20  FLOOD  bots take every connection they get
 WITHOUT                                 │WITH POSTERN
 a server of 2007's kind, 100 processes  │in front of a server of the same kind
 known friends                           │known friends
-  66.6 % taken; 5 failed, 5 wait        │  100.0 % taken; 0 failed, 0 wait
+  50.0 % taken; 5 failed, 5 wait        │  100.0 % taken; 0 failed, 0 wait
   answered after 31 ms, at worst 45 ms  │  answered after 31 ms, at worst 45 ms
   ██████████                            │  ████████████████████
 honest, never seen before               │honest, never seen before

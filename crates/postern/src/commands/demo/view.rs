@@ -103,7 +103,7 @@ fn people(half: &Half, columns: usize) -> Vec<Line<'static>> {
     out.push(friendly(half.party(Party::Strangers)));
     let hostile = half.party(Party::Hostile);
     out.push(heading("the flood"));
-    out.push(Line::from(format!("  {} connects/s, {} open", connects_per_s(hostile), hostile.progress.open)));
+    out.push(Line::from(format!("  {} connects/s, {} open", connects_per_s(hostile), hostile.open())));
     out.push(Line::from(format!("  {} spam and backscatter taken", hostile.progress.hostile_accepted)));
     out.push(course(&hostile.course(attempts), Color::Red, columns));
     out

@@ -84,7 +84,7 @@ messages/s ██                                                        max 30
 waiting    ███                                                       max 520
 mode       all domains collect (auto: pressure: connections)
 mode       b.example hold (set)
-spool      540 messages, 20 held, 2.1 MiB (46.5 GiB free); 10.0 commits/s of 3.0
+spool      540 messages, 20 held, 2.1 MiB; 10.0 commits/s of 3.0 each; 46.5 GiB
 waiting    520 messages, drained in 15s at 34.5 a second (measured)
 drain      35.0 delivered/s, 0.0 deferred/s, 0.0 refused/s; 20 under way
            filter rspamd AWAY, 9 judged, 1 marked, 0 set aside, 12 ms each

@@ -207,12 +207,12 @@ fn spool(top: &Top, status: &Value) -> Line<'static> {
         _ => "-".to_owned(),
     };
     let text = format!(
-        "{} messages, {} held, {} ({} free); {} commits/s of {each}",
+        "{} messages, {} held, {}; {} commits/s of {each} each; {} free",
         number(&spool["items"]),
         number(&spool["held"]),
         Size(number(&spool["bytes"])),
-        Size(number(&spool["free_bytes"])),
         per_second(commits),
+        Size(number(&spool["free_bytes"])),
     );
     Line::from(vec![head("spool"), text.into()])
 }
