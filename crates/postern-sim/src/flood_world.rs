@@ -33,7 +33,6 @@ mod storms;
 
 use drain::Drain;
 use house::House;
-pub use peers::Kind;
 use peers::{Act, Peer};
 use seats::Seat;
 use sky::SkyWatch;
@@ -491,5 +490,5 @@ const QUIET_MAX_MS: u64 = house::PROMISED_MS + postern_trust::weather::STORM_MAX
 /// More say nothing new.
 const FAULTS_MAX: usize = 20;
 
-/// By seat and by number: who is who.
+/// Items on their way out.
 type Flights = BTreeMap<ItemId, drain::Flight>;

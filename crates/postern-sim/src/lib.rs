@@ -1,6 +1,7 @@
-//! The world in a seed, for tests only: a disk that tears, forgets, fails and fills up, and a door, a drain and an
-//! operator that work on the spool's engine over it while the power goes now and then. It drives the pure machines, never
-//! a thread or a clock; a failure prints its seed, and the same seed fails the same way.
+//! The world in a seed, for tests only. Three worlds: the spool's engine over a disk that tears, forgets, fails and fills up
+//! ([`SpoolWorld`]); the whole server's machines before a crowd, friendly and hostile ([`FloodWorld`]); a day of mail by
+//! message ([`Day`]). They drive the pure machines, never a thread or a clock; a failure prints its seed, and the same seed
+//! fails the same way.
 
 mod day;
 mod disk;
@@ -10,6 +11,6 @@ mod spool_world;
 
 pub use day::{Day, DayProfile, DayReport, Delays};
 pub use disk::{Faults, FaultyDisk};
-pub use flood_world::{FloodProfile, FloodReport, FloodWorld, Kind, Mistake};
+pub use flood_world::{FloodProfile, FloodReport, FloodWorld, Mistake};
 pub use rng::Rng;
 pub use spool_world::{Profile, SpoolWorld};

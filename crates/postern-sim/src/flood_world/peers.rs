@@ -7,7 +7,7 @@ use crate::rng::Rng;
 
 /// What a client is. The first three are people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// This site wrote to its domain and was answered.
     Friend,
     /// An honest server that was never seen before.
@@ -49,8 +49,6 @@ pub(super) struct Peer {
     /// Its connection: place and number.
     pub(super) seat: Option<(usize, u64)>,
     pub(super) failures: u32,
-    pub(super) sent: u32,
-    pub(super) refused: u32,
     dialog: Dialog,
     heard: Vec<u8>,
 }
@@ -98,8 +96,6 @@ impl Peer {
             left,
             seat: None,
             failures: 0,
-            sent: 0,
-            refused: 0,
             dialog: Dialog::default(),
             heard: Vec::new(),
         }
@@ -136,7 +132,8 @@ impl Peer {
         }
         let good = matches!(class, b'2' | b'3');
         let at_once = matches!(self.kind, Kind::Spammer | Kind::EarlyTalker);
-        if !good && !(at_once && matches!(self.dialog, Dialog::Mail | Dialog::Recipient(_))) {
+        let goes_on = at_once && matches!(self.dialog, Dialog::Mail | Dialog::Recipient(_));
+        if !good && !goes_on {
             return self.give_up(class, rng);
         }
         match self.dialog {
@@ -161,7 +158,6 @@ impl Peer {
                 Act::SayBody(body(*next_letter, self.kind, rng))
             }
             Dialog::Body => {
-                self.sent += 1;
                 self.failures = 0;
                 self.left = self.left.saturating_sub(1);
                 if self.left > 0 && rng.one_in(3) {
@@ -187,7 +183,6 @@ impl Peer {
         } else {
             self.failures += 1;
         }
-        self.refused += 1;
         if self.dialog == Dialog::Quit { Act::Leave } else { self.leave() }
     }
 

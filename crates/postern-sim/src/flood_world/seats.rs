@@ -248,9 +248,9 @@ impl FloodWorld {
             if used == 0 && need == Need::Input && out.is_empty() {
                 break;
             }
-            self.speak(&mut seat, &mut out, index);
+            self.speak(&mut seat, &mut out);
         }
-        self.speak(&mut seat, &mut out, index);
+        self.speak(&mut seat, &mut out);
         self.take_stand(&mut seat, index);
         let closes = seat.need == Need::Close;
         self.seats[index] = Some(seat);
@@ -267,20 +267,20 @@ impl FloodWorld {
         let mut out = Vec::new();
         let around = &mut Around { house: &mut self.house, facts: &mut seat.facts, index };
         seat.conn.handle_event(now, (id, kind), &mut out, around);
-        // Shutting the question: the bytes that wait are fed by the pump.
+        // The question is closed: what has come meanwhile is fed by the pump.
         seat.need = if seat.conn.session().awaits_answer() { Need::Answer } else { Need::Input };
-        self.speak(&mut seat, &mut out, index);
+        self.speak(&mut seat, &mut out);
         if seat.need == Need::Input {
             let around = &mut Around { house: &mut self.house, facts: &mut seat.facts, index };
             seat.need = seat.conn.handle_bytes(now, &[], &mut out, around).1;
-            self.speak(&mut seat, &mut out, index);
+            self.speak(&mut seat, &mut out);
         }
         self.seats[index] = Some(seat);
         self.pump(index);
     }
 
     /// Sends what was written, and notes what it says about a message.
-    fn speak(&mut self, seat: &mut Seat, out: &mut Vec<u8>, _index: usize) {
+    fn speak(&mut self, seat: &mut Seat, out: &mut Vec<u8>) {
         if out.is_empty() {
             return;
         }
@@ -328,7 +328,7 @@ impl FloodWorld {
         let ended = seat.conn.session().has_ended_message();
         let around = &mut Around { house: &mut self.house, facts: &mut seat.facts, index };
         let went = seat.conn.handle_eviction(now, why, &mut out, around);
-        self.speak(&mut seat, &mut out, index);
+        self.speak(&mut seat, &mut out);
         self.seats[index] = Some(seat);
         self.note("sent away", index as u64);
         if ended {
@@ -388,7 +388,7 @@ impl FloodWorld {
         let around = &mut Around { house: &mut self.house, facts: &mut seat.facts, index };
         seat.need = seat.conn.handle_timeout(now, &mut out, around);
         self.note("timed out", index as u64);
-        self.speak(&mut seat, &mut out, index);
+        self.speak(&mut seat, &mut out);
         let closes = seat.need == Need::Close || seat.conn.session().is_closed();
         self.seats[index] = Some(seat);
         if closes {
@@ -439,5 +439,5 @@ impl FloodWorld {
     }
 }
 
-/// RFC 5321 leaves a session five minutes for a command; worlds are shorter than our own four hours.
+/// A session's own end; see the limits of the sessions.
 const SESSION_MAX_MS: u64 = 4 * 3_600_000;
