@@ -71,6 +71,17 @@ fn a_night_that_is_interrupted_says_so_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn where_nobody_answers_nothing_is_played() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("an address");
+    let addr = listener.local_addr().expect("an address").to_string();
+    drop(listener);
+    let said = demo(dir.path(), &["--against", &addr, "--plain"]);
+    assert_eq!((said.code, said.out.as_str()), (69, ""), "{}", said.err);
+    assert!(said.err.contains("does not answer"), "{}", said.err);
+}
+
+#[test]
 fn somebody_else_s_server_is_not_loaded() {
     let dir = tempfile::tempdir().expect("a directory");
     // Multicast: refused in every namespace, and nothing could be sent to it by TCP if it were not.

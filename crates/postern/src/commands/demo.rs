@@ -4,7 +4,7 @@
 //! of a few lines. The same friends, the same strangers and the same flood for both, by `postern-flood`, at the same
 //! time. `demo/night.rs` has the figures, `demo/stage.rs` plays, `demo/view.rs` draws, `demo/reckoning.rs` judges.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
         let plans = Party::ALL.map(|party| night.plan(party, addr, &args.to, "ledger".as_ref()));
         let checked: Result<(), FloodError> = plans.iter().try_for_each(Plan::check);
         checked.map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
+        TcpStream::connect_timeout(&addr, CONNECT_MAX)
+            .map_err(|error| Failure::new(Code::Unavailable, format!("{addr} does not answer: {error}")))?;
     }
     let stop = screen::interrupted()?;
     let mut stage = Stage::set(night, args.against, &args.to, stop.clone())?;
@@ -137,6 +139,8 @@ const FAST_BOTS: u32 = 300;
 const FAST_SECONDS: u32 = 15;
 /// For both servers, spammers, friends, and the threads that play them.
 const DESCRIPTORS_RESERVED: u64 = 800;
+/// For the server of `--against`.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Between two frames.
 const FRAME: Duration = Duration::from_millis(200);
 

@@ -218,6 +218,9 @@ impl Reckoning {
         if self.stopped_early {
             return "STOPPED EARLY: nothing is proven.".to_owned();
         }
+        if !self.failures.is_empty() {
+            return "NOT PLAYED as planned: nothing is proven.".to_owned();
+        }
         format!(
             "PROMISE BROKEN: {taken:.1} % of the friends' mail got through, and {lost} messages answered 250 are lost."
         )

@@ -177,8 +177,10 @@ fn a_night_that_was_not_played_keeps_no_promise() {
     assert!(!nobody.promise.kept, "no friend came: {nobody}");
     let mut scene = scene();
     scene.without.parties[Party::Hostile as usize].failure = Some("127.0.0.1:25 does not answer: refused".to_owned());
-    let reckoning = Reckoning::new(&scene, true, &[], &BTreeMap::new());
-    assert_eq!(reckoning.verdict(), "STOPPED EARLY: nothing is proven.");
+    let stopped = Reckoning::new(&scene, true, &[], &BTreeMap::new());
+    assert_eq!(stopped.verdict(), "STOPPED EARLY: nothing is proven.");
+    let reckoning = Reckoning::new(&scene, false, &[], &BTreeMap::new());
+    assert_eq!(reckoning.verdict(), "NOT PLAYED as planned: nothing is proven.");
     assert!(reckoning.to_string().contains("Not played: 127.0.0.1:25 does not answer"), "{reckoning}");
 }
 
