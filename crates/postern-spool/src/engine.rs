@@ -84,6 +84,8 @@ struct Tentative {
     body: TentativeBody,
     state: State,
     leased: bool,
+    /// It comes in held.
+    held: bool,
     turn: u32,
     /// Requests that came while its put was on the way to the disk: answered afterwards.
     parked: Vec<(u64, Request)>,
@@ -446,7 +448,8 @@ impl NewEntry {
             PutBody::File { file, crc, .. } => (file, crc),
             PutBody::Inline(_) | PutBody::Shared(_) => (0, 0),
         };
-        Self { id: put.id, lane, due_unix_ms: put.due_unix_ms, body_len: put.body.len(), body_file, body_crc, part }
+        let (due_unix_ms, held, body_len) = (put.due_unix_ms, put.held, put.body.len());
+        Self { id: put.id, lane, due_unix_ms, held, body_len, body_file, body_crc, part }
     }
 }
 

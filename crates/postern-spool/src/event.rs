@@ -66,6 +66,9 @@ pub enum Refusal {
     /// The item is larger than a segment can hold.
     #[error("the item is too large for the spool's log")]
     TooLarge,
+    /// A body file of this id is there, which other items carry or another port is writing. It is left as it is.
+    #[error("a body under this id is in the spool already")]
+    Taken,
 }
 
 /// Why a request of drain or operator was not done.

@@ -121,6 +121,8 @@ pub enum Body {
 pub enum When {
     /// Make it durable with the next group: answered by Committed or Refused.
     Commit,
+    /// As Commit, and held back by an operator from the first moment: it was held when it left the spool.
+    CommitHeld,
     /// Keep it in memory until its fate is known or [`Port::commit`](crate::Port::commit) asks for a promise.
     Tentative,
 }

@@ -15,6 +15,11 @@ impl Engine {
     pub(super) fn append(&mut self, port: u32, item: NewItem, when: When) {
         let id = item.id;
         self.id_high = self.id_high.max(id.0);
+        // An id that comes back: its file may have owners yet, and is not this port's to discard.
+        if self.is_taken(port, id) && (matches!(item.body, Body::Streamed) || self.streaming.contains_key(&id.0)) {
+            return self.refuse(port, id, Refusal::Taken);
+        }
+        let held = when == When::CommitHeld;
         let len = match &item.body {
             Body::Inline(bytes) => bytes.len() as u64,
             Body::Streamed => 0,
@@ -30,12 +35,12 @@ impl Engine {
             return self.refuse(port, id, refusal);
         }
         match (item.body, when) {
-            (Body::Inline(body), When::Commit) => {
+            (Body::Inline(body), When::Commit | When::CommitHeld) => {
                 let lane = self.admit(&item.lane, id, len);
                 let put = Put {
                     id,
                     due_unix_ms: item.due_unix_ms,
-                    held: false,
+                    held,
                     key: &item.lane.key,
                     class: item.lane.class,
                     meta: &item.meta,
@@ -46,7 +51,7 @@ impl Engine {
             (Body::Inline(body), When::Tentative) => {
                 let lane = self.admit(&item.lane, id, len);
                 let body = TentativeBody::Inline(Bytes::from(body));
-                self.add_tentative(port, id, lane, item.meta, item.due_unix_ms, body, State::Waiting);
+                self.add_tentative(port, id, lane, item.meta, item.due_unix_ms, body, State::Waiting, false);
             }
             (Body::Streamed, _) => {
                 let Some((len, crc)) = self.take_streamed(id) else {
@@ -55,10 +60,10 @@ impl Engine {
                 };
                 let lane = self.admit(&item.lane, id, len);
                 self.body_refs.insert(id.0, 1);
-                let commit = when == When::Commit;
+                let commit = when != When::Tentative;
                 let state = if commit { State::Syncing } else { State::Waiting };
                 let body = TentativeBody::File { len, crc };
-                self.add_tentative(port, id, lane, item.meta, item.due_unix_ms, body, state);
+                self.add_tentative(port, id, lane, item.meta, item.due_unix_ms, body, state, held);
                 if commit {
                     self.sync_body(id);
                 }
@@ -101,9 +106,11 @@ impl Engine {
         due_unix_ms: u64,
         body: TentativeBody,
         state: State,
+        held: bool,
     ) {
         let offered = matches!(state, State::Waiting);
-        let item = Tentative { port, lane, meta, due_unix_ms, body, state, leased: false, turn: 0, parked: Vec::new() };
+        let (leased, turn, parked) = (false, 0, Vec::new());
+        let item = Tentative { port, lane, meta, due_unix_ms, body, state, leased, held, turn, parked };
         self.tentative_bytes += item.in_memory();
         self.tentative.insert(id.0, item);
         self.lanes.count_tentative(lane, true);
@@ -177,7 +184,7 @@ impl Engine {
         let put = Put {
             id,
             due_unix_ms: item.due_unix_ms,
-            held: false,
+            held: item.held,
             key: &lane.key,
             class: lane.class,
             meta: &item.meta,

@@ -93,11 +93,15 @@ impl Engine {
             lane: new.lane,
             turn: 0,
             pending: 0,
-            held: false,
+            held: new.held,
             leased: false,
             closing: false,
             damaged: false,
         };
+        if new.held {
+            self.held += 1;
+            self.lanes.count_held(new.lane, true);
+        }
         let segment = self.segments.get_mut(place.slot);
         segment.live += 1;
         segment.ids.push(new.id.0);

@@ -28,6 +28,9 @@ pub(super) struct BodySyncs {
 
 impl Engine {
     pub(super) fn write_body(&mut self, port: u32, id: ItemId, data: Vec<u8>) {
+        if self.is_taken(port, id) {
+            return self.refuse(port, id, Refusal::Taken);
+        }
         let len = data.len() as u64;
         let in_streams: u64 = self.streaming.get(&id.0).map_or(0, |stream| stream.len);
         let refusal = if self.failed.is_some() {
@@ -68,6 +71,13 @@ impl Engine {
                 self.refuse(port, id, refusal);
             }
         }
+    }
+
+    /// A body file of this id has owners, or another port is writing it: to create it anew would put other bytes into
+    /// their mail, to discard it would take them away.
+    pub(super) fn is_taken(&self, port: u32, id: ItemId) -> bool {
+        let elsewhere = self.streaming.get(&id.0).is_some_and(|stream| stream.port != port);
+        elsewhere || self.body_refs.contains_key(&id.0)
     }
 
     /// Length and checksum of a body that has come in full.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::disk::{DiskError, PartData, ReadPart};
-use crate::item::{Body, Lease, NewItem, When};
+use crate::item::{Body, Child, ChildBody, Fate, Lease, NewItem, When};
 
 struct Rig {
     engine: Engine,
@@ -272,4 +272,69 @@ fn a_clock_that_jumps_forward_takes_no_lease_from_whoever_delivers() {
     rig.pass(86_400_000);
     rig.pass(1_200_000);
     assert_eq!(rig.lease().len(), 1, "one that nobody ends runs out all the same");
+}
+
+#[test]
+fn an_id_that_comes_back_leaves_the_body_file_to_those_who_carry_it() {
+    let mut rig = Rig::new();
+    rig.port(PortRequest::WriteBody(ItemId(7), b"body".to_vec()));
+    rig.settle();
+    rig.append(7, Body::Streamed, When::Commit);
+    rig.settle();
+    let lease = rig.lease().remove(0);
+    let child = Child { lane: lane(), meta: b"rest".to_vec(), due_unix_ms: 0, body: ChildBody::Parent };
+    rig.ask(Request::Finish { lease, fate: Fate::Delivered, children: vec![(ItemId(8), child)] });
+    rig.settle();
+    rig.events.clear();
+    rig.port(PortRequest::WriteBody(ItemId(7), b"other bytes".to_vec()));
+    rig.append(7, Body::Streamed, When::Commit);
+    let taken = |event: &EventKind| matches!(event, EventKind::Refused(Refusal::Taken));
+    assert!(rig.events.len() == 2 && rig.events.iter().all(taken), "{:?}", rig.events);
+    assert!(rig.ops.is_empty(), "nothing is written or removed: {:?}", rig.ops);
+    let lease = rig.lease().remove(0);
+    assert_eq!((lease.id, lease.body.len()), (ItemId(8), 4));
+    rig.ask(Request::Finish { lease, fate: Fate::Delivered, children: Vec::new() });
+    rig.pull();
+    rig.end("WriteLog");
+    rig.end("SyncLog");
+    rig.end("RemoveBody");
+}
+
+#[test]
+fn a_body_that_one_port_is_writing_is_not_written_or_discarded_by_another() {
+    let mut rig = Rig::new();
+    rig.port(PortRequest::WriteBody(ItemId(7), b"bo".to_vec()));
+    rig.settle();
+    let elsewhere = |rig: &mut Rig, request| {
+        rig.engine.handle(rig.now, Input::Port { port: 1, request });
+        rig.pull();
+        assert!(matches!(rig.events.pop(), Some(EventKind::Refused(Refusal::Taken))), "{:?}", rig.events);
+    };
+    elsewhere(&mut rig, PortRequest::WriteBody(ItemId(7), b"xx".to_vec()));
+    let body = Body::Inline(b"x".to_vec());
+    let item = NewItem { id: ItemId(7), lane: lane(), meta: Vec::new(), due_unix_ms: 0, body };
+    elsewhere(&mut rig, PortRequest::Append(item, When::Commit));
+    rig.port(PortRequest::WriteBody(ItemId(7), b"dy".to_vec()));
+    rig.settle();
+    rig.append(7, Body::Streamed, When::Commit);
+    rig.settle();
+    assert!(matches!(rig.events.last(), Some(EventKind::Committed(_))), "{:?}", rig.events);
+    assert_eq!(rig.files["body 0000000000007"], b"body");
+}
+
+#[test]
+fn what_comes_in_held_is_never_leased_until_it_is_let_go() {
+    let mut rig = Rig::new();
+    rig.append(1, Body::Inline(b"body".to_vec()), When::CommitHeld);
+    rig.port(PortRequest::WriteBody(ItemId(2), b"body".to_vec()));
+    rig.settle();
+    rig.append(2, Body::Streamed, When::CommitHeld);
+    rig.settle();
+    assert_eq!(rig.engine.stats().held, 2);
+    assert!(rig.lease().is_empty());
+    for id in [1, 2] {
+        rig.ask(Request::Hold(ItemId(id), false));
+        rig.settle();
+    }
+    assert_eq!((rig.lease().len(), rig.engine.stats().held), (2, 0));
 }

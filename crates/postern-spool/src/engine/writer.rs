@@ -48,6 +48,7 @@ pub(super) struct NewEntry {
     pub(super) id: ItemId,
     pub(super) lane: LaneNo,
     pub(super) due_unix_ms: u64,
+    pub(super) held: bool,
     pub(super) body_len: u64,
     pub(super) body_file: u64,
     pub(super) body_crc: u32,
