@@ -34,7 +34,11 @@ const OURS: [(&str, &[&str]); 11] = [
             "postern-flood",
         ],
     ),
-    ("postern-sim", &["postern-proto", "postern-spool", "postern-trust", "postern-doors", "postern-drain"]),
+    // It plays the drain's decisions, which speak of targets and findings.
+    (
+        "postern-sim",
+        &["postern-proto", "postern-spool", "postern-trust", "postern-net", "postern-doors", "postern-drain"],
+    ),
     ("xtask", &[]),
 ];
 
