@@ -54,7 +54,7 @@ fn meta(recipients: &[&str], size: usize) -> Meta {
     }
 }
 
-fn message(fields: &str, body: &str) -> String {
+pub(crate) fn message(fields: &str, body: &str) -> String {
     format!(
         "From: Bob <bob@example.org>\r\nTo: Alice <alice@example.com>\r\nDate: Sat, 21 Nov 2026 18:00:00 +0000\r\n\
          Message-ID: <17.bob@example.org>\r\n{fields}\r\n{body}\r\n"
@@ -74,7 +74,7 @@ fn ask_within(place: &str, timeout: Duration, meta: &Meta, body: Content<'_>) ->
     found
 }
 
-fn ask(place: &str, message: &str) -> Finding {
+pub(crate) fn ask(place: &str, message: &str) -> Finding {
     let meta = meta(&["alice@example.com"], message.len());
     ask_within(place, PATIENCE, &meta, Content::Bytes(message.as_bytes())).expect("a finding")
 }

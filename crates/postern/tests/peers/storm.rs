@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::filters::{ask, message};
 use crate::harness::filters::{FilterDaemon, Which};
 use crate::harness::postern::Postern;
 use crate::harness::{Peers, wait_for};
 use crate::postern;
 use account::{Account, copies, queue};
-use traffic::{Answer, Letter, Post};
+use traffic::{Answer, Letter, Post, Record};
 
 /// Pinned by the configuration.
 const PINNED: Ipv4Addr = Ipv4Addr::new(127, 11, 0, 0);
@@ -145,6 +146,10 @@ fn fill_the_buffer(post: &Post, each: usize) {
 
 const WORST_FIRST: [Ipv4Addr; 4] = [SUSPECT, NEW, KNOWN, PINNED];
 
+fn is_answered_spam(record: &Record) -> bool {
+    record.letter.spam && record.answer != Answer::Unknown
+}
+
 /// What is done to the filter, and undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
@@ -183,31 +188,46 @@ impl Event {
 fn weather_out(which: Which, event: Event) {
     let Some(peers) = Peers::need(which.needs()) else { return };
     let mut filter = FilterDaemon::start(&peers, which);
-    // A slow filter is to be slow, not absent.
-    let timeout = if event == Event::Slowed { "40s" } else { "2s" };
+    // Its first judgement takes longest.
+    ask(&filter.place(), &message("Subject: hello\r\n", "How are you?"));
+    let timeout = match (event, which) {
+        // A slow filter is to be slow, not absent.
+        (Event::Slowed, _) => "40s",
+        // SpamAssassin needs 60 ms and more for each, and on a busy machine seconds.
+        (_, Which::Spamd) => "10s",
+        _ => "2s",
+    };
     let server = Postern::start_with_config(postern(), &config("maildir:{dir}/mail", &filter, timeout), &[]);
     teach(&server);
     let post = Post::new(server.port);
-    // SpamAssassin needs 60 ms and more for each.
     let (breath, each) = if which == Which::Spamd { (2_000, 5) } else { (300, 12) };
     let why = while_flooded(&post, Duration::from_millis(breath), || {
         wait_for_taken(&post, 16);
+        wait_for("spam to be answered", || (post.count(is_answered_spam) > 0).then_some(()));
         assert_eq!(in_mode(&server, "collect"), None, "nothing has happened yet");
         event.strikes(&mut filter);
-        let why = wait_for("the domain to collect", || in_mode(&server, "collect"));
+        let because = |why: &String| why.starts_with(event.words());
+        let why = wait_for("the domain to collect", || in_mode(&server, "collect").filter(because));
         wait_for_taken(&post, 24);
         why
     });
-    assert!(why.starts_with(event.words()), "{why}");
     fill_the_buffer(&post, each);
     assert_eq!(in_mode(&server, "through"), None, "the filter is still away");
     let waiting = queue(&server);
     event.passes(&mut filter);
     wait_for("the domain to come back", || in_mode(&server, "through"));
     wait_until_empty(&server);
+    // As before the storm: what the filter refuses is refused in the session.
+    post.send(one_of(PINNED, 1), [false, true].map(|spam| Letter::new("ann@example.com", spam)));
+    wait_until_empty(&server);
     let copies = copies(&server.scratch().join("mail"));
     let account = Account { records: post.records(), copies, dead: Vec::new() };
     account.settle("judge");
+    // SpamAssassin marks, and refuses nothing.
+    let refused = |record: &Record| matches!(record.answer, Answer::Refused(_));
+    let calm_again: Vec<bool> = account.records.iter().rev().take(2).map(refused).collect();
+    assert_eq!(calm_again, [which != Which::Spamd, false], "{:?}", account.records.last());
+    assert!(account.records.iter().filter(|record| refused(record)).all(|record| record.letter.spam));
     assert_drained_best_first(&account, &waiting);
     let (all, taken) = (account.records.len(), taken(&post));
     println!("{which:?} {event:?}: \"{why}\"; {all} sent, {taken} taken, {} of them after waiting", waiting.len());
@@ -216,7 +236,11 @@ fn weather_out(which: Which, event: Event) {
 /// Of what waited when the filter came back, the better class left first, but for one message in sixteen.
 fn assert_drained_best_first(account: &Account, waiting: &[Value]) {
     let classes: BTreeSet<u64> = waiting.iter().filter_map(|item| item["class"].as_u64()).collect();
-    assert!([0, 1, 3, 4].iter().all(|class| classes.contains(class)), "classes that waited: {classes:?}");
+    assert!([0, 1, 3].iter().all(|class| classes.contains(class)), "classes that waited: {classes:?}");
+    let of_suspect = |record: &&Record| record.peer.octets()[..2] == SUSPECT.octets()[..2];
+    // On a busy machine a suspect is greylisted, and none of his mail is here.
+    let suspects = account.records.iter().filter(of_suspect).filter(|record| record.answer == Answer::Taken).count();
+    assert_eq!(classes.contains(&4), suspects > 0, "classes that waited: {classes:?}");
     let rank =
         |peer: Ipv4Addr| WORST_FIRST.iter().rev().position(|network| network.octets()[..2] == peer.octets()[..2]);
     let fillers = account.records.iter().filter(|record| FILLERS.contains(&record.peer.octets()[3]));
