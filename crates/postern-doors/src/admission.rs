@@ -358,7 +358,7 @@ impl Usher {
             room: admission.intake.room(),
             spool_used_per_mille: u64::from(admission.intake.spool_used_per_mille()),
             greylisted: greylisted(admission, applicant, level),
-            bad_recipients: admission.bad_recipients.is_over(class, applicant.ip, applicant.now_s),
+            bad_recipients: admission.bad_recipients.is_over_at(class, level, applicant.ip, applicant.now_s),
         };
         let why = match admission::message(class, &facts, &admission.shares) {
             Take::Yes => return Ok(()),

@@ -187,9 +187,6 @@ pub struct Patience {
     pub greet_wait_ms: u64,
     /// Octets a second, over any 10 seconds of a body, under which it is sent away.
     pub min_bytes_per_s: u64,
-    /// Sessions of this class and the worse ones that may run at once on one core; `None`: as many
-    /// as are ready.
-    pub permits: Option<u32>,
 }
 
 /// The table. In the calm RFC 5321 4.5.3.2 holds for everybody: five minutes for a command.
@@ -206,26 +203,25 @@ pub struct Patience {
 /// connects a second circulate in half a second.
 ///
 /// The rate: a body at 64 octets a second takes five days for 25 MiB, and a modem gave 1,000; so
-/// in the calm only what drips on purpose is stopped. 32 permits: 32 strangers of 50 µs each are the
-/// 1.6 ms that a friend waits in line at most.
+/// in the calm only what drips on purpose is stopped. The session's own 500 octets a second, where
+/// they are more, hold as well.
 #[must_use]
 pub fn patience(class: Class, level: Level) -> Patience {
-    let [idle_s, greet_wait_ms, min_bytes_per_s, permits] = match (level, class) {
-        (Level::Calm, Class::Pinned | Class::Known | Class::Provider) => [300, 0, 64, 0],
-        (Level::Calm, Class::New) => [300, 0, 128, 32],
-        (Level::Calm, Class::Suspect) => [300, 3000, 256, 16],
-        (Level::Busy, Class::Pinned | Class::Known) => [300, 0, 64, 0],
-        (Level::Busy, Class::Provider) => [120, 0, 256, 0],
-        (Level::Busy, Class::New) => [60, 500, 1024, 32],
-        (Level::Busy, Class::Suspect) => [20, 2000, 2048, 8],
-        (Level::Red, Class::Pinned) => [300, 0, 64, 0],
-        (Level::Red, Class::Known) => [120, 0, 256, 0],
-        (Level::Red, Class::Provider) => [60, 0, 1024, 0],
-        (Level::Red, Class::New) => [15, 100, 2048, 32],
-        (Level::Red, Class::Suspect) => [5, 300, 4096, 4],
+    let [idle_s, greet_wait_ms, min_bytes_per_s] = match (level, class) {
+        (Level::Calm, Class::Pinned | Class::Known | Class::Provider) => [300, 0, 64],
+        (Level::Calm, Class::New) => [300, 0, 128],
+        (Level::Calm, Class::Suspect) => [300, 3000, 256],
+        (Level::Busy, Class::Pinned | Class::Known) => [300, 0, 64],
+        (Level::Busy, Class::Provider) => [120, 0, 256],
+        (Level::Busy, Class::New) => [60, 500, 1024],
+        (Level::Busy, Class::Suspect) => [20, 2000, 2048],
+        (Level::Red, Class::Pinned) => [300, 0, 64],
+        (Level::Red, Class::Known) => [120, 0, 256],
+        (Level::Red, Class::Provider) => [60, 0, 1024],
+        (Level::Red, Class::New) => [15, 100, 2048],
+        (Level::Red, Class::Suspect) => [5, 300, 4096],
     };
-    let permits = u32::try_from(permits).ok().filter(|permits| *permits > 0);
-    Patience { idle_ms: idle_s * 1000, greet_wait_ms, min_bytes_per_s, permits }
+    Patience { idle_ms: idle_s * 1000, greet_wait_ms, min_bytes_per_s }
 }
 
 #[cfg(test)]
