@@ -50,7 +50,8 @@ pub struct Meta {
     pub note: Option<String>,
     /// What was known of the client when it came.
     pub checks: Checks,
-    /// What the filters decided; set together with `judged`.
+    /// What the filters decided; set together with `judged`. Where `judged` is not set they must be asked again,
+    /// because the body that they made was not kept: see [`Meta::was_judged_before`].
     pub judgement: Option<Judgement>,
 }
 
@@ -191,6 +192,12 @@ impl Refusal {
 }
 
 impl Meta {
+    /// The filters have spoken and must speak again. They are not to add recipients again, nor to be heard as new evidence.
+    #[must_use]
+    pub const fn was_judged_before(&self) -> bool {
+        !self.judged && self.judgement.is_some()
+    }
+
     /// The versioned bytes that the spool stores.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256);
