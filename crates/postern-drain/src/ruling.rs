@@ -34,6 +34,8 @@ pub struct Hearing {
     /// What becomes of it when it is spam and may not be refused.
     on_spam: Action,
     spam: bool,
+    /// Some filter has seen the message.
+    seen: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +88,7 @@ impl Hearing {
             end: None,
             on_spam: Action::Mark,
             spam: false,
+            seen: false,
         }
     }
 
@@ -120,12 +123,18 @@ impl Hearing {
             (_, reason) => reason,
         };
         self.decide(&options.filter.name, action, finding.score_hundredths, reason);
+        self.seen |= !finding.unasked;
         self.spam |= action != Action::Accept;
         for change in finding.headers {
             self.change_header(change);
         }
         self.body = finding.body.or_else(|| self.body.take());
-        self.refused.extend(finding.refused_recipients.into_iter().map(|(i, reply)| (i, clean(&reply))));
+        for (i, reply) in finding.refused_recipients {
+            // By two filters: it is one recipient all the same.
+            if self.refused.iter().all(|(at, _)| *at != i) {
+                self.refused.push((i, clean(&reply)));
+            }
+        }
         self.added.extend(finding.add_recipients);
         self.removed.extend(finding.remove_recipients);
         self.sender = finding.sender.or_else(|| self.sender.take());
@@ -159,10 +168,12 @@ impl Hearing {
         }
     }
 
-    /// Some filter called it spam (or a refused recipient says so); `None` when none has decided.
+    /// Some filter called it spam (or a refused recipient says so); `None` when none has decided. What was too big for all
+    /// of them is not good mail by that: anybody can write 501 KiB.
     pub(crate) fn is_spam(&self) -> Option<bool> {
         match self.end {
             Some(End::Defer(_)) => None,
+            _ if !self.seen => None,
             _ => Some(self.spam || !self.refused.is_empty()),
         }
     }
@@ -213,7 +224,9 @@ impl Hearing {
             meta.recipients.iter().enumerate().filter(|(i, to)| !refused(i) && !self.removed.contains(&to.address));
         let mut recipients: Vec<Recipient> = kept.map(|(_, to)| to.clone()).collect();
         let (mut added, mut not_added) = (0, 0);
-        for address in &self.added {
+        // Those that it was judged to have before have had it, or are among the recipients.
+        let asked_for = if meta.was_judged_before() { &[] } else { self.added.as_slice() };
+        for address in asked_for {
             if recipients.iter().any(|to| to.address == *address) {
                 continue;
             }

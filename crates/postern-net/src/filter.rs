@@ -105,6 +105,8 @@ pub struct Finding {
     pub score_hundredths: Option<i32>,
     /// The filter's words, or why nothing was asked. One line.
     pub reason: Option<String>,
+    /// The filter has not seen the message: the verdict lets it pass and says nothing about it.
+    pub unasked: bool,
     /// Changes to the header, in order. Positions count in the message as stored: our Received field is not there.
     pub headers: Vec<HeaderChange>,
     /// A new body (all behind the empty line).
@@ -126,6 +128,7 @@ impl Finding {
             verdict,
             score_hundredths: None,
             reason: None,
+            unasked: false,
             headers: Vec::new(),
             body: None,
             refused_recipients: Vec::new(),
@@ -228,6 +231,7 @@ pub async fn judge(filter: &Filter, hostname: &str, subject: &Subject<'_>) -> Re
 /// A message that is larger than this kind of filter takes: let through, and said so.
 fn too_big(kind: &str, bytes: u64, bytes_max: u64) -> Finding {
     let mut finding = Finding::new(Verdict::Accept);
+    finding.unasked = true;
     finding.reason = Some(format!("too big for {kind}: {bytes} octets, it is asked up to {bytes_max}"));
     finding
 }

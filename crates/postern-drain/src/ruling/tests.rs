@@ -118,6 +118,34 @@ fn recipients_are_removed_added_and_parted() {
 }
 
 #[test]
+fn a_recipient_that_two_filters_refuse_is_served_once() {
+    let refusing = || Finding {
+        refused_recipients: vec![(1, Reply::new(550, Enhanced(5, 7, 1), "no"))],
+        ..Finding::new(Verdict::Accept)
+    };
+    let ruling = heard(OnSpam::Mark, vec![refusing(), refusing()]).rule(&meta(&TO), false, |_| true);
+    assert_eq!(line(&ruling), "accept by f1,f2: a@x.example c@y.example; apart mark by f1,f2: b@x.example");
+}
+
+#[test]
+fn what_no_filter_has_seen_is_neither_ham_nor_spam() {
+    let unasked = || Finding { unasked: true, ..Finding::new(Verdict::Accept) };
+    assert_eq!(heard(OnSpam::Mark, vec![unasked(), unasked()]).is_spam(), None);
+    assert_eq!(heard(OnSpam::Mark, vec![unasked(), Finding::new(Verdict::Accept)]).is_spam(), Some(false));
+    assert_eq!(heard(OnSpam::Mark, vec![Finding::new(Verdict::Mark), unasked()]).is_spam(), Some(true));
+}
+
+#[test]
+fn who_was_judged_before_is_given_no_further_recipients() {
+    let adding = Finding { add_recipients: vec![address("new@x.example")], ..Finding::new(Verdict::Accept) };
+    let hearing = heard(OnSpam::Mark, vec![adding]);
+    let Ruling::Judged(first) = hearing.rule(&meta(&TO[..1]), false, |_| true) else { panic!() };
+    assert_eq!(first.meta.recipients.len(), 2);
+    let again = Meta { judged: false, recipients: meta(&TO[..1]).recipients, ..first.meta };
+    assert_eq!(line(&hearing.rule(&again, false, |_| true)), "accept by f1: a@x.example");
+}
+
+#[test]
 fn score_reason_and_sender_are_those_of_who_decided() {
     let said = |verdict, score, reason: &str| Finding {
         score_hundredths: Some(score),
