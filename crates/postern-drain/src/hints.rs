@@ -1,6 +1,7 @@
 //! What the drain tells the trust book: the filters' judgements of strangers, recipients that a next hop
 //! does not know, and whom this site writes to. Sent and forgotten: the channel never blocks.
 
+use postern_proto::address::Address;
 use postern_proto::checks::{Spf, SpfResult};
 use postern_proto::envelope::{Meta, Via};
 use postern_proto::reply::{Enhanced, Reply};
@@ -38,8 +39,9 @@ impl Worker {
             Via::Relay => {
                 let table = self.routes.load_full();
                 let written = correspondents(meta, &table, outcomes);
+                let by_us = meta.sender.as_ref().is_some_and(|sender| is_person_of(&table, sender));
                 // What a machine wrote by itself is no correspondence.
-                if !written.is_empty() && meta.sender.is_some() && !is_automatic(&header_of(body).await) {
+                if !written.is_empty() && by_us && !is_automatic(&header_of(body).await) {
                     for (domain, address) in written {
                         evidence.send(Evidence::WroteTo { domain: domain.into(), address: Some(address.into()) });
                     }
@@ -48,6 +50,25 @@ impl Worker {
             Via::Local => {}
         }
     }
+}
+
+/// A person of this site. Web forms write to whom anybody names, mostly from `noreply@` or as the server's own user, and
+/// what is forwarded comes from a stranger: none of it is a letter of ours.
+fn is_person_of(table: &RouteTable, sender: &Address) -> bool {
+    !sender.domain.is_empty() && table.is_local(&sender.domain) && !is_machine(&sender.local)
+}
+
+/// Local parts that no person writes from.
+fn is_machine(local: &str) -> bool {
+    let local = local.to_ascii_lowercase();
+    let exactly =
+        ["mailer-daemon", "postmaster", "root", "daemon", "www-data", "www", "apache", "nginx", "nobody", "cron"];
+    exactly.contains(&local.as_str())
+        || ["bounce", "noreply", "no-reply", "no_reply", "donotreply", "do-not-reply"].iter().any(|word| local.contains(word))
+        || local.starts_with("owner-")
+        || ["-owner", "-request", "-admin"].iter().any(|end| local.ends_with(end))
+        // VERP and SRS: the address of another stands inside.
+        || local.contains('=')
 }
 
 async fn header_of(body: &BodySource) -> Vec<u8> {

@@ -408,9 +408,13 @@ async fn the_trust_book_hears_what_was_found() {
     site.collect(&mail(ANN)).await;
     site.collect_as(&mail(ANN), 0, "Subject: spam\r\n\r\n").await;
     site.collect(&mail(&["nobody@example.com"])).await;
-    site.collect(&Mail { via: Via::Relay, ..mail(&["bob@far.example"]) }).await;
+    let ours = |from, to| Mail { from: Some(from), via: Via::Relay, ..mail(to) };
+    site.collect(&ours("ann@example.com", &["bob@far.example"])).await;
+    // A web form, and a forwarder.
+    site.collect(&ours("noreply@example.com", &["eve@far.example"])).await;
+    site.collect(&ours("ann@elsewhere.example", &["eve@far.example"])).await;
     let automatic = "Subject: I am away\r\nAuto-Submitted: auto-replied\r\n\r\n";
-    site.collect_as(&Mail { via: Via::Relay, ..mail(&["eve@far.example"]) }, 0, automatic).await;
+    site.collect_as(&ours("ann@example.com", &["eve@far.example"]), 0, automatic).await;
     site.until("left", |lanes| {
         lanes.iter().filter(|lane| lane.lane.class != Lane::DEAD_CLASS).map(count).sum::<usize>() == 0
     })

@@ -57,3 +57,25 @@ fn what_a_machine_wrote_is_no_correspondence() {
         assert_eq!(is_automatic(header.as_bytes()), automatic, "{header}");
     }
 }
+
+#[test]
+fn correspondence_is_what_a_person_of_this_site_writes() {
+    let mut table = RouteTable::new(crate::route::Route::None);
+    table.local.insert("ours.example".into());
+    for (sender, person) in [
+        ("ann@ours.example", true),
+        ("root.canal@ours.example", true),
+        ("ann@elsewhere.example", false),
+        ("noreply@ours.example", false),
+        ("No-Reply+shop@ours.example", false),
+        ("www-data@ours.example", false),
+        ("root@ours.example", false),
+        ("MAILER-DAEMON@ours.example", false),
+        ("bounces-17@ours.example", false),
+        ("list-request@ours.example", false),
+        ("srs0=x=y=far.example=ann@ours.example", false),
+    ] {
+        let sender = Address::parse(sender.as_bytes(), false).unwrap();
+        assert_eq!(is_person_of(&table, &sender), person, "{sender}");
+    }
+}
