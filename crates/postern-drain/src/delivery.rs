@@ -28,6 +28,7 @@ use crate::limits::{
 };
 use crate::maildir::{self, file_name, mailbox_name};
 use crate::marks::{edited, marks};
+use crate::parting::header_as_filters_see_it;
 use crate::remote::{Parcel, Reach};
 use crate::report::Report;
 use crate::route::{Route, RouteTable};
@@ -239,7 +240,8 @@ impl Worker {
         self.tell_of_delivery(&meta, &lease.body, &outcomes).await;
         if body_is_new {
             let asked = asked.as_ref().unwrap_or(&meta);
-            (meta.judged, meta.judgement) = (asked.judged, asked.judgement.clone());
+            // The judgement stays: who judges again adds no recipients again, and tells the book nothing.
+            meta.judged = asked.judged;
         }
         let settled = caught(self.settle(lease, &meta, &outcomes, released)).await;
         if settled.is_err() {
@@ -485,16 +487,21 @@ struct Content {
 impl Content {
     /// What was never judged goes as it is stored. An unreadable message is not delivered: the reply says so.
     async fn of(lease: &Lease, meta: &mut Meta, new_body: Option<Vec<u8>>) -> Result<Self, Reply> {
-        let Some(judgement) = &meta.judgement else {
+        let Some(judgement) = meta.judgement.as_ref().filter(|_| meta.judged) else {
             return Ok(Self { marks: Vec::new(), head: Arc::default(), body: lease.body.clone(), from: 0 });
         };
         let unreadable = |error: std::io::Error| {
             tracing::warn!(item = %lease.id, %error, "a message cannot be read");
             Reply::new(451, Enhanced(4, 3, 0), "The message could not be read, try again later")
         };
+        // Where the header ends, readers do not agree. What a filter replaced begins where it saw the body begin.
+        let edited = |beginning: &[u8]| match &new_body {
+            Some(_) => edited(&header_as_filters_see_it(beginning), judgement),
+            None => edited(beginning, judgement),
+        };
         let Edited { mut head, body_at } = match &lease.body {
-            BodySource::Inline(bytes) => edited(&bytes[..bytes.len().min(BEGINNING_BYTES_MAX)], judgement),
-            file => edited(&beginning(file, BEGINNING_BYTES_MAX as u64).await.map_err(unreadable)?, judgement),
+            BodySource::Inline(bytes) => edited(&bytes[..bytes.len().min(BEGINNING_BYTES_MAX)]),
+            file => edited(&beginning(file, BEGINNING_BYTES_MAX as u64).await.map_err(unreadable)?),
         };
         let marks = marks(judgement);
         meta.eight_bit |= !head.is_ascii() || !marks.is_ascii();

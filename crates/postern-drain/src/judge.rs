@@ -8,17 +8,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use postern_net::filter::{self, Content, FilterError, Finding, Subject};
-use postern_proto::envelope::{Meta, Recipient};
+use postern_proto::envelope::Meta;
 use postern_proto::judgement::Action;
 use postern_proto::received::received_field;
 use postern_proto::reply::{Enhanced, Reply};
-use postern_spool::{BodySource, Child, ChildBody, Fate, FinishError, Lane, Lease};
+use postern_spool::{BodySource, Fate, FinishError, Lease};
 use tokio::time::{Instant, timeout_at};
 
 use crate::delivery::{Load, fate};
 use crate::filters::{FilterOptions, FilterTable};
 use crate::gates::Sign;
 use crate::limits::{JUDGING_MAX, QUARANTINE_CLASS, UNJUDGED_PAUSE_MS};
+use crate::parting::{Parting, action_of};
 use crate::ruling::{Hearing, Judged, Ruling};
 use crate::settle::{Outcome, Verdict};
 use crate::worker::{Worker, now_unix_ms};
@@ -40,7 +41,7 @@ impl Places {
         if taken && gates.keeps_waiting_at(asked_ms).is_some() {
             // It finds out whether a filter is back, mostly at once. What was looked at meanwhile, the best first, would
             // be put back for a second and leave behind all others.
-            worker.unjudged_again_ms.set(asked_ms + UNJUDGED_PAUSE_MS);
+            worker.unjudged_turns.borrow_mut().put_off(asked_ms + UNJUDGED_PAUSE_MS);
         }
         drop(gates);
         taken.then(|| Self { worker: worker.clone(), table: table.clone(), given_back: 0, asked_ms })
@@ -75,7 +76,9 @@ impl Worker {
                 return None;
             }
         };
-        self.tell_of_judgement(&meta, &hearing);
+        if !meta.was_judged_before() {
+            self.tell_of_judgement(&meta, &hearing);
+        }
         self.carry_out(lease, meta, &hearing, released).await
     }
 
@@ -145,8 +148,7 @@ impl Worker {
             }
             FilterError::Content(_) => {
                 places.give_back(Sign::Nothing);
-                let text = "The message could not be read, try again later";
-                Err(Outcome::Deferred(Reply::new(451, Enhanced(4, 3, 0), text)))
+                Err(Outcome::Deferred(Reply::new(451, Enhanced(4, 3, 0), UNREADABLE)))
             }
         }
     }
@@ -173,7 +175,7 @@ impl Worker {
                             "a filter wanted recipients added that are not ours, or too many"
                         );
                     }
-                    return self.part(lease, meta, *judged).await;
+                    return self.part(lease, meta, *judged, released).await;
                 }
             }
         }
@@ -201,15 +203,24 @@ impl Worker {
     }
 
     /// What is delivered comes back; what is kept aside, or goes in parts, becomes items of their own.
-    async fn part(&self, lease: Lease, asked: Meta, judged: Judged) -> Option<Load> {
+    async fn part(&self, lease: Lease, asked: Meta, judged: Judged, released: bool) -> Option<Load> {
         let Judged { meta, body, apart, .. } = judged;
         if action_of(&meta) != Action::Quarantine && apart.is_none() {
             return Some(Load { lease, meta, asked: Some(asked), body });
         }
         let (id, class) = (lease.id, lease.lane.class);
+        let parting = Parting { meta, apart, new_body: body, released };
+        let filters = self.options.filters.load_full();
+        let children = match parting.children(&lease.lane, &lease.body, &filters).await {
+            Ok(children) => children,
+            Err(error) => {
+                tracing::warn!(item = %id, %error, "a message cannot be read");
+                let outcome = Outcome::Deferred(Reply::new(451, Enhanced(4, 3, 0), UNREADABLE));
+                self.settle_all(lease, &asked, outcome, released).await;
+                return None;
+            }
+        };
         self.settling(id);
-        let mut children = children_of(&lease, &meta);
-        children.extend(apart.iter().flat_map(|apart| children_of(&lease, apart)));
         let aside = children.iter().filter(|child| child.lane.class == QUARANTINE_CLASS).count();
         match self.spool.finish(lease, Fate::Delivered, children).await {
             Ok(()) => {
@@ -222,27 +233,4 @@ impl Worker {
     }
 }
 
-fn action_of(meta: &Meta) -> Action {
-    meta.judgement.as_ref().map_or(Action::Accept, |judgement| judgement.action)
-}
-
-/// The same bytes, an item for each recipient domain.
-fn children_of(lease: &Lease, meta: &Meta) -> Vec<Child> {
-    let class = match action_of(meta) {
-        Action::Quarantine => QUARANTINE_CLASS,
-        Action::Accept | Action::Mark => lease.lane.class,
-    };
-    let mut domains: Vec<&str> = meta.recipients.iter().map(|to| &*to.address.domain).collect();
-    domains.sort_unstable();
-    domains.dedup();
-    let of = |domain: &str| -> Vec<Recipient> {
-        meta.recipients.iter().filter(|to| *to.address.domain == *domain).cloned().collect()
-    };
-    let child = |domain: &str| Child {
-        lane: Lane::new(domain, class),
-        meta: Meta { recipients: of(domain), ..meta.clone() }.to_bytes(),
-        due_unix_ms: now_unix_ms(),
-        body: ChildBody::Parent,
-    };
-    domains.into_iter().map(child).collect()
-}
+const UNREADABLE: &str = "The message could not be read, try again later";

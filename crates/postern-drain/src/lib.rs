@@ -25,6 +25,7 @@ mod look;
 mod maildir;
 mod marks;
 mod order;
+mod parting;
 mod quarantine;
 mod release;
 mod remote;
@@ -37,6 +38,7 @@ mod settle;
 mod stats;
 #[cfg(test)]
 mod testing;
+mod turns;
 mod worker;
 
 pub use carries::Carries;

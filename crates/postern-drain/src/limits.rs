@@ -35,6 +35,11 @@ pub(crate) const HEADER_CHANGE_BYTES_MAX: usize = 64 * 1024;
 /// Recipients that filters may add to one message: RFC 5321 section 4.5.3.1.8 has 100 as what every server takes.
 pub(crate) const ADDED_RECIPIENTS_MAX: usize = 100;
 
+/// Bytes of messages with a filter's new body that one parting may write, all copies together: each is inline in one
+/// record of the spool, whose segments have 16 MiB. Text that was disarmed is far smaller; what is larger is judged again
+/// for those who get it, and kept aside for the others.
+pub(crate) const KEPT_BODIES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Of so many messages that leave, one is of a lower class when there is any: a flood of the better
 /// ones slows the others to a sixteenth, but never stops them.
 pub(crate) const FLOOR_EVERY: u32 = 16;

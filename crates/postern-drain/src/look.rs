@@ -68,7 +68,8 @@ impl Worker {
         self.counters.note_lanes(&lanes, self.now_ms());
         self.tidy_quarantine(&lanes);
         let rest = Duration::from_millis(lanes.len() as u64 / LANES_PER_MS);
-        let next = Next { wait: LOOK_AGAIN, blocked: false, rest, expire: self.now_ms() >= self.expire_again_ms.get() };
+        let expire = self.expire_turns.borrow().is_due_at(self.now_ms());
+        let next = Next { wait: LOOK_AGAIN, blocked: false, rest, expire };
         lanes.retain(|lane| !matches!(lane.lane.class, Lane::DEAD_CLASS | QUARANTINE_CLASS));
         self.turn.set(self.turn.get().wrapping_add(1));
         sort(&mut lanes, self.turn.get());
@@ -81,6 +82,11 @@ impl Worker {
             let (class, lower) = rest.split_at_mut(same_class(rest));
             self.serve_class(class, lower, &mut look).await;
             rest = lower;
+        }
+        let another_round =
+            self.unjudged_turns.borrow_mut().end_of_look() | self.expire_turns.borrow_mut().end_of_look();
+        if another_round {
+            look.next.within_ms(1);
         }
         self.counters.releasing.store(self.releases.borrow().left_in_all() as u64, Ordering::Relaxed);
         look.next
@@ -237,10 +243,9 @@ impl Worker {
     async fn expire(self: &Rc<Self>, lane: &LaneStats, look: &mut Look<'_>) {
         let (now, now_ms) = (now_unix_ms(), self.now_ms());
         let old = lane.oldest_unix_ms.is_some_and(|at| self.retry.is_to_be_looked_at(at, now));
-        if now_ms < self.expire_again_ms.get() || !old {
+        if !old || !self.expire_turns.borrow_mut().take_at(&lane.lane, now_ms, EXPIRE_PAUSE_MS) {
             return;
         }
-        self.expire_again_ms.set(now_ms + EXPIRE_PAUSE_MS);
         for lease in self.spool.lease(&lane.lane, EXPIRE_BATCH_MAX, now + millis(LEASE)).await {
             self.start(lease, None, look).await;
         }
@@ -251,10 +256,9 @@ impl Worker {
     /// filter may be asked again.
     async fn look_for_judged(self: &Rc<Self>, lane: &LaneStats, mode: Mode, look: &mut Look<'_>) {
         let now_ms = self.now_ms();
-        if now_ms < self.unjudged_again_ms.get() {
+        if !self.unjudged_turns.borrow_mut().take_at(&lane.lane, now_ms, UNJUDGED_PAUSE_MS) {
             return;
         }
-        self.unjudged_again_ms.set(now_ms + UNJUDGED_PAUSE_MS);
         look.next.within_ms(UNJUDGED_PAUSE_MS);
         let n = self.allowed(lane, mode, 0, &mut look.next).min(self.room(look)).min(UNJUDGED_BATCH_MAX);
         for lease in self.spool.lease(&lane.lane, n, now_unix_ms() + millis(LEASE)).await {

@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 use postern_proto::envelope::Meta;
-use postern_spool::{BodySource, Child, ChildBody, Fate, FinishError, ItemId, Lane, Lease, Spool, SpoolError};
+use postern_spool::{
+    BodySource, Child, ChildBody, Fate, FinishError, ItemId, ItemSummary, Lane, Lease, Spool, SpoolError,
+};
 
 use crate::limits::{LEASE, REVIVE_PAGE};
 use crate::schedule::millis;
@@ -16,18 +18,31 @@ use crate::schedule::millis;
 /// The spool's; then nothing has changed.
 pub async fn revive(spool: &Spool, id: ItemId, now_unix_ms: u64) -> Result<bool, SpoolError> {
     let Some(item) = spool.show(id).await else { return Err(SpoolError::NotFound) };
-    let dead = item.summary.lane;
+    let dead = item.summary.lane.clone();
     if dead.class != Lane::DEAD_CLASS {
         return Ok(false);
     }
-    let lease = take_out(spool, id, &dead, now_unix_ms).await?;
+    let lease = take_out(spool, &item.summary, now_unix_ms).await?;
     finish(spool, lease, &dead, now_unix_ms).await.map(|()| true)
 }
 
-/// Leases one item of a lane from which the drain delivers nothing.
-pub(crate) async fn take_out(spool: &Spool, id: ItemId, lane: &Lane, now_unix_ms: u64) -> Result<Lease, SpoolError> {
+/// Leases one item of a lane from which the drain delivers nothing. What is held is not leased, so it is held no more; should
+/// it not be got at now, it is held again.
+pub(crate) async fn take_out(spool: &Spool, item: &ItemSummary, now_unix_ms: u64) -> Result<Lease, SpoolError> {
+    let id = item.id;
     // The first to be due is the first to be leased; without this all before it would be read from the disk.
     let _if_it_is_still_there = spool.retry(id, 1).await;
+    if item.held {
+        spool.hold(id, false).await?;
+    }
+    let found = find(spool, id, &item.lane, now_unix_ms).await;
+    if item.held && found.is_none() {
+        let _if_it_is_still_there = spool.hold(id, true).await;
+    }
+    found.ok_or(SpoolError::Leased)
+}
+
+async fn find(spool: &Spool, id: ItemId, lane: &Lane, now_unix_ms: u64) -> Option<Lease> {
     let mut others = Vec::new();
     let found = loop {
         let mut page = spool.lease(lane, REVIVE_PAGE, now_unix_ms + millis(LEASE)).await;
@@ -43,7 +58,7 @@ pub(crate) async fn take_out(spool: &Spool, id: ItemId, lane: &Lane, now_unix_ms
         // Not finished but given back; should that fail, the lease runs out by itself.
         let _later = spool.finish(lease, Fate::Unsettled, Vec::new()).await;
     }
-    found.ok_or(SpoolError::Leased)
+    found
 }
 
 /// What is only passed over must not fill memory with messages, nor the process with open files.

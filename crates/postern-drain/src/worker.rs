@@ -32,11 +32,13 @@ use crate::limits::{
 use crate::look::Next;
 use crate::maildir::Maildirs;
 use crate::order::Floor;
+use crate::quarantine::First;
 use crate::release::Releases;
 use crate::remote::{Remote, goodbye};
 use crate::route::{Route, RouteTable};
 use crate::schedule::{Gate, Pace, Rate, Retry, millis};
 use crate::stats::{Counters, DestinationState};
+use crate::turns::Turns;
 
 /// Everything the drain's thread has.
 pub(crate) struct Worker {
@@ -67,14 +69,16 @@ pub(crate) struct Worker {
     random: Cell<u64>,
     /// Taken while dead letters are dropped; see `dead`.
     pub(crate) dropping: tokio::sync::Mutex<()>,
-    /// Not before this is mail looked for that expired while its destination was away.
-    pub(crate) expire_again_ms: Cell<u64>,
-    /// Not before this is unjudged mail looked at while a filter is away.
-    pub(crate) unjudged_again_ms: Cell<u64>,
+    /// Looking for mail that expired while its destination was away.
+    pub(crate) expire_turns: RefCell<Turns>,
+    /// Looking at unjudged mail while a filter is away.
+    pub(crate) unjudged_turns: RefCell<Turns>,
     pub(crate) turn: Cell<usize>,
     pub(crate) floor: RefCell<Floor>,
     /// The quarantine is being tidied.
     pub(crate) tidying: Cell<bool>,
+    /// Lanes of the quarantine from which nothing could be dropped.
+    pub(crate) firsts: RefCell<HashMap<Lane, First>>,
 }
 
 pub(crate) type Tasks = JoinSet<()>;
@@ -105,11 +109,12 @@ impl Worker {
             due_soon: Notify::new(),
             dropping: tokio::sync::Mutex::default(),
             random: Cell::new(getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15)),
-            expire_again_ms: Cell::new(0),
-            unjudged_again_ms: Cell::new(0),
+            expire_turns: RefCell::default(),
+            unjudged_turns: RefCell::default(),
             turn: Cell::new(0),
             floor: RefCell::default(),
             tidying: Cell::new(false),
+            firsts: RefCell::default(),
             spool,
             routes,
             modes,

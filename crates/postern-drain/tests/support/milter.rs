@@ -1,4 +1,5 @@
-//! A filter that speaks the milter protocol (version 6) and changes every message in the same way.
+//! A filter that speaks the milter protocol (version 6) and changes every message in the same way. It refuses recipients
+//! whose name begins with `no`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,6 +62,7 @@ async fn session(mut stream: TcpStream, changes: &[(u8, &[u8])], judged: &Atomic
                 }
                 say(&mut stream, b'c', b"").await?;
             }
+            b'R' if packet.starts_with(b"R<no") => say(&mut stream, b'r', b"").await?,
             _ => say(&mut stream, b'c', b"").await?,
         }
     }
