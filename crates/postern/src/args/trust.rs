@@ -21,7 +21,7 @@ pub(crate) struct LearnArgs {
     /// Maildir folder or mbox file of mail that was sent; repeatable
     #[arg(long = "sent", value_name = "PATH")]
     pub(crate) sent: Vec<PathBuf>,
-    /// Name that our own server writes into Received fields; by default that of the configuration
+    /// Name that our own server writes into Received fields, or private address from which our own front door hands on; by default the name of the configuration
     #[arg(long = "our-host", value_name = "NAME")]
     pub(crate) our_hosts: Vec<String>,
     /// A domain that is ours, beside those of the configuration; repeatable

@@ -86,19 +86,49 @@ pub(super) fn mbox(
     }
 }
 
-/// What a folder is by its name; `None` for what says nothing (drafts, trash).
+/// What a folder is by its name; `None` for what says nothing (drafts, trash). Only names of folders
+/// count, below a Maildir (`.Sent`, or `Sent` in a layout with plain directories): sentry@ and spam-reports@
+/// are mailboxes.
 fn kind_of(dir: &Path) -> Option<Folder> {
     let name = dir.file_name()?.to_string_lossy().to_lowercase();
-    let leaf = name.rsplit(['.', '/']).next().unwrap_or(&name).to_owned();
-    let is = |words: &[&str]| words.iter().any(|word| leaf.starts_with(word));
-    if is(&["sent", "gesendet", "envoy", "enviad", "inviat", "verzonden", "skickat", "wys\u{142}an"]) {
+    let below_maildir = dir.parent().is_some_and(|above| above.join("cur").is_dir());
+    if !name.starts_with('.') && !below_maildir {
+        return Some(Folder::Kept);
+    }
+    let leaf = name.rsplit('.').next().unwrap_or(&name);
+    let is = |words: &[&str]| {
+        words.iter().any(|word| leaf.strip_prefix(word).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric)))
+    };
+    if is(&[
+        "sent",
+        "gesendet",
+        "gesendete",
+        "envoy\u{e9}s",
+        "envoyes",
+        "enviados",
+        "inviata",
+        "inviati",
+        "verzonden",
+        "skickat",
+        "wys\u{142}ane",
+    ]) {
         return Some(Folder::Sent);
     }
-    if is(&["junk", "spam", "bulk mail", "ind\u{e9}sirable", "no deseado"]) {
+    if is(&["junk", "spam", "bulk mail", "ind\u{e9}sirables", "ind\u{e9}sirable", "no deseado"]) {
         return Some(Folder::Junk);
     }
-    let silent =
-        is(&["draft", "entw", "brouillon", "borrador", "trash", "deleted", "papierkorb", "corbeille", "papelera"]);
+    let silent = is(&[
+        "draft",
+        "drafts",
+        "entw\u{fc}rfe",
+        "brouillons",
+        "borradores",
+        "trash",
+        "deleted",
+        "papierkorb",
+        "corbeille",
+        "papelera",
+    ]);
     (!silent).then_some(Folder::Kept)
 }
 
@@ -183,6 +213,19 @@ mod tests {
         check("/home/ann/Maildir/.Drafts", None);
         check("/home/ann/Maildir/.Trash", None);
         check("/home/ann/Maildir/.Friends", Some(Folder::Kept));
+        check("/home/ann/Maildir/.Sentinels", Some(Folder::Kept));
+        check("/home/ann/Maildir/.Spamalot", Some(Folder::Kept));
+    }
+
+    #[test]
+    fn a_mailbox_called_sentry_or_spam_is_somebody_s_and_no_folder() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let kind = |path: &str| kind_of(&dir.path().join(path));
+        fs::create_dir_all(dir.path().join("ann/cur")).expect("made");
+        for mailbox in ["sentry", "sent", "spam", "spam-reports", "trash", "ours.example/sent.reports"] {
+            assert_eq!(kind(mailbox), Some(Folder::Kept), "{mailbox}");
+        }
+        assert_eq!((kind("ann/Sent"), kind("ann/Junk")), (Some(Folder::Sent), Some(Folder::Junk)));
     }
 
     #[test]

@@ -27,8 +27,14 @@ struct Queued {
     client: Option<Client>,
     /// Empty for the null sender.
     sender: Option<String>,
-    /// The client was authenticated.
+    /// The client was authenticated, or a process of this host.
     own_user: bool,
+}
+
+impl Queued {
+    fn is_ours(&self) -> bool {
+        self.own_user || self.client.as_ref().is_some_and(|client| !is_public(client.ip))
+    }
 }
 
 /// A client as the MTA saw it.
@@ -82,8 +88,11 @@ impl<'a> Log<'a> {
         let (Some((user, from)), Some((_, domain))) = (sender.rsplit_once('@'), to.rsplit_once('@')) else { return };
         let (ours_from, ours_to) = (self.site.is_ours(from), self.site.is_ours(domain));
         match (ours_from, ours_to) {
-            // A person's letter: a machine's is no correspondence.
-            (true, false) if !is_machine(user) => found(Seed { at, seen: Seen::WroteTo(to.to_owned()) }),
+            // A person's letter: a machine's is no correspondence. Anybody from outside may write our name
+            // into MAIL FROM, of whom we then only forward: one who logged in, or is in our own network.
+            (true, false) if !is_machine(user) && queued.is_ours() => {
+                found(Seed { at, seen: Seen::WroteTo(to.to_owned()) })
+            }
             // Taken, but nobody has said that it was wanted: it proves who the client is, no more.
             (false, true) => {
                 if let Some(Client { ip, name: Some(name) }) = &queued.client

@@ -68,7 +68,11 @@ fn sent(message: &Message<'_>, modified_s: u64, site: &Site, found: &mut impl Fn
     };
     let automatic = field("Auto-Submitted").is_some_and(|value| !value.trim().eq_ignore_ascii_case("no"));
     let bulk = field("Precedence").is_some_and(|value| ["bulk", "list", "junk"].contains(&value.trim()));
-    if automatic || bulk {
+    // A stranger's mail that lies there: moved by hand, or the folder is none of a person's letters.
+    let authors = message.from().into_iter().flat_map(Address::iter).filter_map(|from| from.address.as_deref());
+    let mut authors = authors.map(|from| from.rsplit_once('@').is_some_and(|(_, of)| site.is_ours(&of.to_lowercase())));
+    let by_us = authors.next() == Some(true) && authors.all(|ours| ours);
+    if automatic || bulk || !by_us || came_from_outside(message, site) {
         return false;
     }
     let at = date_of(message, modified_s, site);
@@ -86,6 +90,22 @@ fn sent(message: &Message<'_>, modified_s: u64, site: &Site, found: &mut impl Fn
     true
 }
 
+/// Whether another host than ours has passed it on. What our own server took from outside is no proof: people
+/// who travel send from anywhere.
+fn came_from_outside(message: &Message<'_>, site: &Site) -> bool {
+    message.headers().iter().any(|field| match &field.value {
+        HeaderValue::Received(received) => !by_our_host(received, site),
+        _ => false,
+    })
+}
+
+fn by_our_host(received: &Received<'_>, site: &Site) -> bool {
+    match &received.by {
+        Some(Host::Name(name)) => site.hosts.contains(&name.trim_end_matches('.').to_lowercase()),
+        _ => false,
+    }
+}
+
 /// The client as our own server saw it.
 struct Hop {
     ip: IpAddr,
@@ -100,18 +120,20 @@ fn own_hop(raw: &[u8], message: &Message<'_>, site: &Site) -> Option<Hop> {
     for field in message.headers() {
         match &field.value {
             HeaderValue::Received(received) => {
-                let by = match received.by.as_ref()? {
-                    Host::Name(name) => name.trim_end_matches('.').to_lowercase(),
-                    Host::IpAddr(_) => return None,
-                };
-                if !site.hosts.contains(&by) {
+                if !by_our_host(received, site) {
                     return None;
                 }
-                // Between our own programs: a content filter, a front door.
-                if received.from_ip.is_none_or(|ip| !is_public(ip)) {
+                let ip = received.from_ip?;
+                // Between our own programs (a content filter), or from a front door that was named. Any other
+                // private client wrote what is below: a guest's laptop, a container.
+                if ip.is_loopback() || site.hosts.contains(&ip.to_string()) {
+                    spf_pass = false;
                     continue;
                 }
-                return Some(Hop { ip: received.from_ip?, name: confirmed(raw, field, received), spf_pass });
+                if !is_public(ip) {
+                    return None;
+                }
+                return Some(Hop { ip, name: confirmed(raw, field, received), spf_pass });
             }
             HeaderValue::Text(text) if field.name.as_str().eq_ignore_ascii_case("Received-SPF") => {
                 spf_pass = text.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("pass"));

@@ -32,8 +32,9 @@ fn said(service: &str, text: &str) -> Option<Said> {
     let id = id.to_owned();
     match service {
         "smtpd" => {
-            let own_user = text.contains(", sasl_username=");
-            let client = client(text.strip_prefix("client=")?.split(", ").next()?);
+            let mut facts = text.strip_prefix("client=")?.split(", ");
+            let client = client(facts.next()?);
+            let own_user = facts.any(|fact| fact.starts_with("sasl_username="));
             Some(Said::Arrived { id, client, sender: None, own_user })
         }
         "pickup" => {
@@ -42,14 +43,25 @@ fn said(service: &str, text: &str) -> Option<Said> {
         }
         "qmgr" if text == "removed" => Some(Said::Removed { id }),
         "qmgr" => {
-            let sender = mailbox(text.strip_prefix("from=")?.split(", ").next()?)?;
+            let sender = mailbox(address(text.strip_prefix("from=")?)?)?;
             Some(Said::Arrived { id, client: None, sender: Some(sender), own_user: false })
         }
         _ => {
-            let to = mailbox(text.strip_prefix("to=")?.split(", ").next()?)?;
-            text.contains(", status=sent ").then_some(Said::Delivered { id, to })
+            let text = text.strip_prefix("to=")?;
+            let to = mailbox(address(text)?)?;
+            // The first one: behind it stand the words of the other server.
+            let (before, status) = text.split_once(", status=")?;
+            // `orig_to=<"…"@…>` is a stranger's choice.
+            (status.starts_with("sent ") && !before.contains('"')).then_some(Said::Delivered { id, to })
         }
     }
+}
+
+/// `<address>`; a quoted local part may have anything in it, also `>, `: those are not understood.
+fn address(text: &str) -> Option<&str> {
+    let (address, rest) = text.strip_prefix('<')?.split_once('>')?;
+    let plain = !address.contains(['"', '\\', ' ']) && (rest.is_empty() || rest.starts_with(", "));
+    plain.then_some(address)
 }
 
 /// `mx.example.org[192.0.2.7]`; the name is `unknown` unless its own addresses confirm it.

@@ -41,7 +41,8 @@ fn a_letter_of_ours_in_a_log_of_postfix_names_a_correspondent() {
 fn bounces_machines_and_what_we_only_pass_on_are_no_correspondence() {
     let lines = |from: &str| {
         format!(
-            "2026-11-20T09:58:01.1+00:00 mx postfix/qmgr[99]: ABCDEF1: from=<{from}>, size=1, nrcpt=1 (queue active)\n\
+            "2026-11-20T09:58:01.0+00:00 mx postfix/smtpd[98]: ABCDEF1: client=office[10.0.0.7]\n\
+             2026-11-20T09:58:01.1+00:00 mx postfix/qmgr[99]: ABCDEF1: from=<{from}>, size=1, nrcpt=1 (queue active)\n\
              2026-11-20T09:58:02.1+00:00 mx postfix/smtp[1]: ABCDEF1: to=<bob@friend.example>, relay=x[192.0.2.7]:25, status=sent (250 OK)\n"
         )
     };
@@ -92,6 +93,72 @@ fn exim_s_own_log_says_the_same() {
          2026-11-20 10:00:02 1tDkXy-0000Ab-Cd => bob@friend.example R=dnslookup T=remote_smtp H=mx.friend.example [192.0.2.7]\n",
         &[wrote("bob@friend.example"), proven],
     );
+}
+
+#[test]
+fn what_a_stranger_chooses_as_sender_or_helo_is_never_taken_for_the_client() {
+    let lines = |arrived: &str| {
+        format!(
+            "2026-11-20 10:00:01 1tDkXx-0000Ab-Cd <= {arrived}\n\
+             2026-11-20 10:00:02 1tDkXx-0000Ab-Cd => ann <ann@ours.example> R=local_user T=maildir_home\n"
+        )
+    };
+    let proven = |ip: &str| Seen::Authorised(ip.parse().expect("address"), "friend.example".into());
+    check(&lines("bob@friend.example H=mx.friend.example (x) [192.0.2.7]:4711 P=esmtp S=1"), &[proven("192.0.2.7")]);
+    check(
+        &lines("bob@friend.example H=mx.friend.example ([203.0.113.9]) [192.0.2.7] P=esmtp S=1"),
+        &[proven("192.0.2.7")],
+    );
+    check(
+        &lines("bob@friend.example H=mx.friend.example (a(b) [203.0.113.9]) [192.0.2.7] P=esmtp"),
+        &[proven("192.0.2.7")],
+    );
+    check(&lines("bob@friend.example H=([203.0.113.9]) [192.0.2.66] P=esmtp"), &[]);
+    check(
+        &lines("\"x@friend.example H=mx.friend.example [192.0.2.7] y\"@evil.example H=(z) [192.0.2.66] P=esmtp"),
+        &[],
+    );
+    check(&lines("bob@friend.example P=esmtp id=x H=mx.friend.example [192.0.2.7]"), &[]);
+    let helo = "2026-11-20 09:58:01 H=([203.0.113.9]) [192.0.2.66] F=<a@b.example> rejected RCPT <z@ours.example>: Unrouteable address\n";
+    check(helo, &[Seen::BadRecipients("192.0.2.66".parse().expect("address"), 1)]);
+}
+
+#[test]
+fn only_a_letter_of_our_own_user_names_a_correspondent() {
+    let exim = |facts: &str| {
+        format!(
+            "2026-11-20 10:00:01 1tDkXx-0000Ab-Cd <= ann@ours.example {facts}\n\
+             2026-11-20 10:00:02 1tDkXx-0000Ab-Cd => bob@friend.example R=dnslookup T=remote_smtp\n"
+        )
+    };
+    check(&exim("H=(laptop) [198.51.100.9] P=esmtpsa A=plain:ann S=900"), &[wrote("bob@friend.example")]);
+    check(&exim("U=ann P=local S=900"), &[wrote("bob@friend.example")]);
+    check(&exim("H=(office) [10.0.0.7] P=esmtp S=900"), &[wrote("bob@friend.example")]);
+    check(&exim("H=(x) [192.0.2.66] P=esmtp S=900"), &[]);
+    check(&exim("H=(x A=plain:ann) [192.0.2.66] P=esmtp S=900 T=\"A=plain:ann\""), &[]);
+    let postfix = |client: &str| {
+        format!(
+            "Nov 20 09:58:01 mx postfix/smtpd[3]: ABCDEF1: client={client}\n\
+             Nov 20 09:58:01 mx postfix/qmgr[9]: ABCDEF1: from=<ann@ours.example>, size=1, nrcpt=1 (queue active)\n\
+             Nov 20 09:58:02 mx postfix/smtp[1]: ABCDEF1: to=<bob@friend.example>, relay=x[192.0.2.7]:25, dsn=2.0.0, status=sent (250 OK)\n"
+        )
+    };
+    check(&postfix("x[192.0.2.66]"), &[]);
+    check(&postfix("x[192.0.2.66], sasl_method=PLAIN, sasl_username=ann"), &[wrote("bob@friend.example")]);
+}
+
+#[test]
+fn a_quoted_local_part_in_a_log_of_postfix_ends_nothing_too_early() {
+    let lines = |from: &str, status: &str| {
+        format!(
+            "Nov 20 09:58:01 mx postfix/pickup[9]: ABCDEF1: uid=1000 from=<ann>\n\
+             Nov 20 09:58:01 mx postfix/qmgr[9]: ABCDEF1: from=<{from}>, size=1, nrcpt=1 (queue active)\n\
+             Nov 20 09:58:02 mx postfix/smtp[1]: ABCDEF1: to=<bob@friend.example>, relay=x[192.0.2.7]:25, dsn=2.0.0, {status}\n"
+        )
+    };
+    check(&lines("ann@ours.example", "status=sent (250 OK)"), &[wrote("bob@friend.example")]);
+    check(&lines("\"ann@ours.example>, \"@evil.example", "status=sent (250 OK)"), &[]);
+    check(&lines("ann@ours.example", "status=bounced (host said: 550 , status=sent (x)"), &[]);
 }
 
 proptest::proptest! {

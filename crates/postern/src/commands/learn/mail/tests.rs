@@ -5,7 +5,7 @@ use super::*;
 fn site() -> Site {
     Site {
         domains: ["ours.example".to_owned()].into(),
-        hosts: ["mx.ours.example".to_owned()].into(),
+        hosts: ["mx.ours.example".to_owned(), "10.0.0.5".to_owned()].into(),
         now_s: 1_795_168_800,
     }
 }
@@ -74,4 +74,35 @@ fn a_date_of_the_future_is_not_believed() {
     let header = b"From: a@ours.example\r\nTo: b@c.example\r\nDate: Fri, 20 Nov 2099 08:59:00 +0000\r\n\r\n";
     message(header, Folder::Sent, 1_000, &site(), &mut |seed| at = seed.at);
     assert_eq!(at, 1_000);
+}
+
+#[test]
+fn below_a_private_client_nothing_is_believed_unless_it_is_ourselves_or_named() {
+    let path = "Return-Path: <bob@friend.example>\n";
+    let from = |ip: &str| INNER.replace("127.0.0.1", ip);
+    check(Folder::Kept, &format!("{path}{}{OURS}{REST}", from("10.0.0.7")), None);
+    check(Folder::Kept, &format!("{path}{}{OURS}{REST}", from("192.168.1.9")), None);
+    let both = [Seen::Authorised(ip(), "friend.example".into()), Seen::Ham(ip(), "bob@friend.example".into(), 1)];
+    check(Folder::Kept, &format!("{path}{}{OURS}{REST}", from("10.0.0.5")), Some(&both));
+}
+
+#[test]
+fn a_verdict_of_spf_is_of_the_hop_below_it_and_of_no_further_one() {
+    let path = "Return-Path: <bob@friend.example>\n";
+    let spf = "Received-SPF: Pass (mailfrom) identity=mailfrom; client-ip=127.0.0.1\n";
+    let unknown = OURS.replace("(mail.friend.example [", "(unknown [");
+    let ham = Seen::Ham(ip(), "bob@friend.example".into(), 1);
+    check(Folder::Kept, &format!("{path}{spf}{INNER}{unknown}{REST}"), Some(&[ham]));
+}
+
+#[test]
+fn a_stranger_s_letter_in_a_sent_folder_names_nobody() {
+    let letter =
+        |from: &str| format!("From: {from}\nTo: victim@bank.example\nDate: Fri, 20 Nov 2026 08:59:00 +0000\n\n");
+    let wrote = [Seen::WroteTo("victim@bank.example".to_owned())];
+    check(Folder::Sent, &letter("Ann <Ann@Ours.example>"), Some(&wrote));
+    check(Folder::Sent, &letter("mallory@evil.example"), None);
+    check(Folder::Sent, &letter("ann@ours.example, mallory@evil.example"), None);
+    let theirs = "Received: from a (a [198.51.100.1]) by relay.else.example; Fri, 20 Nov 2026 09:00:02 +0000\n";
+    check(Folder::Sent, &format!("{theirs}{}", letter("ann@ours.example")), None);
 }
