@@ -139,7 +139,7 @@ pub(crate) const ASKED_AT_ONCE_MAX: usize = 16;
 /// Items of a lane looked at in one go while their destination is away, and how often that is: each
 /// one that has not expired costs a record in the spool, which notes since when it could have left.
 pub(crate) const EXPIRE_BATCH_MAX: usize = 64;
-/// See [`EXPIRE_BATCH_MAX`]; 180,000 items of a lane a day.
+/// See [`EXPIRE_BATCH_MAX`]; 180,000 items a day, the lanes by turns.
 pub(crate) const EXPIRE_PAUSE_MS: u64 = 30 * 1000;
 
 /// Nothing is looked at so in the first hour after it came: most outages end before, and cost no record.

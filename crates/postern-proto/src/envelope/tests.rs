@@ -46,6 +46,22 @@ fn what_was_judged_and_all_else_is_read_as_it_was_written() {
 }
 
 #[test]
+fn who_was_judged_and_must_be_again_is_told_from_who_never_was() {
+    use crate::judgement::Action;
+    let judgement =
+        Judgement { action: Action::Accept, score_hundredths: None, by: "f".into(), reason: None, headers: Vec::new() };
+    for (judged, judgement, before) in [
+        (false, None, false),
+        (true, Some(judgement.clone()), false),
+        (true, None, false),
+        (false, Some(judgement), true),
+    ] {
+        let read = Meta::from_bytes(&Meta { judged, judgement, ..meta() }.to_bytes()).unwrap();
+        assert_eq!(read.was_judged_before(), before);
+    }
+}
+
+#[test]
 fn metadata_of_a_later_release_or_of_nobody_is_told_apart() {
     let mut bytes = meta().to_bytes();
     let cut = bytes.len() / 2;
