@@ -110,7 +110,6 @@ pub(super) async fn report(owners: &Owners, spam: bool, what: &str) -> Result<Va
         evidence.push(Evidence::Authorised { ip, domain, by: Authority::Spf });
     }
     evidence.push(word(spam, ip, sender.as_deref()));
-    owners.judging.trust.report(evidence).await;
     let released = if spam || item.summary.lane.class != QUARANTINE_CLASS {
         false
     } else {
@@ -118,6 +117,8 @@ pub(super) async fn report(owners: &Owners, spam: bool, what: &str) -> Result<Va
         owners.drain.wake();
         done.map_err(|error| Failure::new(Code::Io, format!("{id}: {error}")))?
     };
+    // Not before: a report that fails and is made again would count twice.
+    owners.judging.trust.report(evidence).await;
     tracing::info!(%id, %ip, sender, spam, released, "report of the operator");
     let class = owners.judging.trust.book().class_of(ip, now_s());
     Ok(json!({ "address": ip, "sender": sender, "released": released, "class": class.as_str() }))
