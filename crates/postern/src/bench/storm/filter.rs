@@ -149,7 +149,7 @@ mod tests {
         };
         check(b"POST /checkv2 HTTP/1.1\r\nContent-Len", None);
         check(b"POST / HTTP/1.1\r\nContent-Length: 7\r\n\r\n", Some(45));
-        check(b"POST / HTTP/1.1\r\nFrom: <a@bots.example>\r\ncontent-length:0\r\n\r\nmore", Some(64));
+        check(b"POST / HTTP/1.1\r\nFrom: <a@bots.example>\r\ncontent-length:0\r\n\r\nmore", Some(61));
         assert!(total_bytes(b"POST / HTTP/1.1\r\n\r\n").is_err());
     }
 }
