@@ -468,6 +468,7 @@ async fn a_dead_letter_leaves_when_the_operator_says_retry() {
     site.until("dead", |lanes| in_lane(lanes, "example.com", Lane::DEAD_CLASS) == 2).await;
     let dead = site.spool.list(Some("example.com".to_owned()), None, 10).await;
     site.set_routes(|table| table.default = Route::Maildir(site.mail_dir()));
+    site.spool.hold(dead[1].id, true).await.unwrap();
     assert!(revive(&site.spool, dead[1].id, now_unix_ms()).await.unwrap());
     site.until("one dead", |lanes| in_lane(lanes, "example.com", Lane::DEAD_CLASS) == 1).await;
     site.until("delivered", |lanes| in_lane(lanes, "example.com", 0) == 0).await;

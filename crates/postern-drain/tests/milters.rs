@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postern_drain::{DrainOptions, FilterTable, QUARANTINE_CLASS, ReleaseAs, release_quarantined};
+use postern_drain::{DrainOptions, FilterTable, OnSpam, QUARANTINE_CLASS, ReleaseAs, release_quarantined};
+use postern_proto::envelope::Via;
 use postern_proto::mode::Mode;
 use postern_spool::ItemId;
 use postern_trust::{Evidence, channel};
 use support::hop::{Hop, Manners};
 use support::milter::Milter;
-use support::{Site, in_lane, mail, now_unix_ms, quick};
+use support::rspamd::{ACCEPT, Rspamd};
+use support::{Mail, Site, in_lane, mail, now_unix_ms, quick};
 
 const DISARMED: &[(u8, &[u8])] = &[(b'b', b"Disarmed.\r\n"), (b'h', b"X-Checked\0yes\0")];
 const BOTH: &[&str] = &["ann@example.com", "nobody@example.com"];
@@ -151,4 +153,21 @@ async fn the_quarantine_is_bounded_by_bytes_too() {
         site.drain.stats().quarantine_dropped == 2 && in_lane(lanes, "example.com", QUARANTINE_CLASS) == 3
     })
     .await;
+}
+
+#[tokio::test]
+async fn while_a_filter_is_away_what_needs_none_leaves_from_lower_classes_too() {
+    let rspamd = Rspamd::start(|_| ACCEPT).await;
+    rspamd.set_down(true);
+    let table = FilterTable::new(vec![rspamd.options(OnSpam::Mark)]);
+    let options = DrainOptions { filters: Arc::new(ArcSwap::from_pointee(table)), ..quick() };
+    let site = Site::with(Mode::Collect, "maildir:DIR/mail", options);
+    site.set_routes(|table| table.local.extend(["example.com".to_owned()]));
+    for _ in 0..40 {
+        site.collect_as(&mail(&BOTH[..1]), 1, "Subject: x\r\n\r\n").await;
+    }
+    let judged_by_nobody = Mail { via: Via::Relay, ..mail(&["ben@example.com"]) };
+    site.collect_as(&judged_by_nobody, 4, "Subject: x\r\n\r\n").await;
+    site.until("left", |_| site.letters("ben@example.com").len() == 1).await;
+    assert!(site.letters(BOTH[0]).is_empty());
 }
