@@ -29,7 +29,7 @@ pub(crate) enum Buffer {
     Export(ExportArgs),
     /// Take exported mail back into the buffer
     #[command(
-        long_about = "Take exported mail back into the buffer, each message under the id its sender was given, with its envelope from TARGET.postern.jsonl. Messages that your tools have changed come back changed; those that they have removed stay away. What is in the buffer already is refused, so an import that was interrupted may be repeated.",
+        long_about = "Take exported mail back into the buffer, each message under the id its sender was given, with its envelope from TARGET.postern.jsonl. Messages that your tools have changed come back changed; those that they have removed stay away. What is in the buffer already is left alone, and so is what an earlier import of the same files has taken, so an import that was interrupted may be repeated.",
         after_help = "Example: postern buffer import --format maildir /tmp/example --judged"
     )]
     Import(ImportArgs),
@@ -74,6 +74,9 @@ pub(crate) struct ImportArgs {
     /// Your tools have judged it: no filter is asked again
     #[arg(long)]
     pub(crate) judged: bool,
+    /// Also from an export without --remove: what was delivered since is delivered twice
+    #[arg(long)]
+    pub(crate) again: bool,
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }

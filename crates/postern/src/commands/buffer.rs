@@ -8,6 +8,9 @@ mod export;
 mod import;
 mod mbox;
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::modes::set_mode;
 use crate::args::{Buffer, ModeWord};
 use crate::control::Frame;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 
 /// `postern buffer …`.
 pub(crate) fn buffer(action: Buffer) -> Result<(), Failure> {
@@ -38,6 +41,9 @@ struct Kept {
     crlf: bool,
     /// Its last line had an end.
     final_newline: bool,
+    /// The buffer was to let go of it: what is in the file is no copy.
+    #[serde(default)]
+    removed: bool,
     /// For people, and for tools that need an envelope.
     facts: Facts,
 }
@@ -60,6 +66,27 @@ fn sidecar_of(target: &Path) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
     name.push(".postern.jsonl");
     PathBuf::from(name)
+}
+
+/// `TARGET.postern.done`: ids that an import has taken, or that left the buffer by themselves; a line each.
+fn done_of(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".postern.done");
+    PathBuf::from(name)
+}
+
+/// Durable when it returns.
+fn append_done(target: &Path, ids: &[&str]) -> Result<(), Failure> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let path = done_of(target);
+    let failed = |error: std::io::Error| Failure::io(Code::Io, path.display(), &error);
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
+    // A line begins with its end: one that was torn by a crash spoils no other.
+    let lines: String = ids.iter().map(|id| format!("\n{id}")).collect();
+    file.write_all(lines.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    crate::serve::files::sync_dir_of(&path).map_err(failed)
 }
 
 /// The file of a message in a Maildir; flags may follow behind a colon.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postern_proto::envelope::Meta;
-use postern_spool::{Body, BodySource, EventKind, ItemId, Lane, NewItem, Port, Spool, When};
+use postern_spool::{Body, BodySource, EventKind, ItemId, Lane, NewItem, Port, Refusal, Spool, When};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use tokio::sync::Notify;
@@ -30,18 +30,23 @@ pub(super) async fn get(spool: &Spool, id: ItemId) -> Result<(Value, BodySource)
         meta: hex(&item.meta),
         octets: item.body.len(),
     };
-    Ok((json!(frame), item.body))
+    let mut value = json!(frame);
+    // Asked for after the hold: from then on nobody begins to deliver it, but who had begun may end.
+    value["leased"] = item.summary.leased.into();
+    Ok((value, item.body))
 }
 
 /// What became of the items of one request.
 #[derive(Default)]
 struct Outcome {
-    taken: usize,
+    taken: Vec<String>,
     /// In the spool before.
     there: Vec<String>,
     failed: Vec<Value>,
-    /// Answered 250 once, and now on their way to the disk; true: to be held.
-    waiting: HashMap<u64, bool>,
+    /// Under another id than they had: their old one names a body file that others still carry.
+    renamed: Vec<Value>,
+    /// Under their id in the spool: the id in the request; answered 250 once, and now on their way to the disk.
+    waiting: HashMap<u64, String>,
 }
 
 /// Reads `frames` items and makes them durable, all in as few syncs as can be.
@@ -61,32 +66,19 @@ pub(super) async fn put(
     let wake = woken.clone();
     let intake = Intake { spool, port: spool.port(Arc::new(move || wake.notify_one())), woken };
     let mut outcome = Outcome::default();
-    for _ in 0..frames {
-        let mut line = Vec::new();
-        let mut limited = (&mut *read).take(FRAME_LINE_BYTES_MAX as u64);
-        tokio::time::timeout(READ_WAIT, limited.read_until(b'\n', &mut line)).await??;
-        let frame: Frame = serde_json::from_slice(&line)?;
-        let mut body = (&mut *read).take(frame.octets);
-        match intake.item(&frame).await {
-            Ok(None) => {
-                skip(&mut body).await?;
-                outcome.there.push(frame.id);
-            }
-            Ok(Some((id, meta))) => intake.append(&frame, id, meta, &mut body, &mut outcome).await?,
-            Err(what) => {
-                skip(&mut body).await?;
-                outcome.failed.push(json!({ "id": frame.id, "what": what }));
-            }
-        }
-    }
+    let ended = intake.all(frames, read, &mut outcome).await;
+    // Also after a connection that broke: what has gone to the disk is settled before anybody asks again.
     intake.settle(&mut outcome).await;
     tracing::info!(
-        taken = outcome.taken,
+        taken = outcome.taken.len(),
         there_before = outcome.there.len(),
         failed = outcome.failed.len(),
+        renamed = outcome.renamed.len(),
         "buffer import"
     );
-    Ok(Ok(json!({ "taken": outcome.taken, "there": outcome.there, "failed": outcome.failed })))
+    ended?;
+    let Outcome { taken, there, failed, renamed, .. } = outcome;
+    Ok(Ok(json!({ "taken": taken, "there": there, "failed": failed, "renamed": renamed })))
 }
 
 /// A way into the spool for the time of one request.
@@ -97,6 +89,29 @@ struct Intake<'a> {
 }
 
 impl Intake<'_> {
+    async fn all(
+        &self,
+        frames: usize,
+        read: &mut (impl AsyncBufRead + Unpin),
+        outcome: &mut Outcome,
+    ) -> io::Result<()> {
+        for _ in 0..frames {
+            let mut line = Vec::new();
+            let mut limited = (&mut *read).take(FRAME_LINE_BYTES_MAX as u64);
+            tokio::time::timeout(READ_WAIT, limited.read_until(b'\n', &mut line)).await??;
+            let frame: Frame = serde_json::from_slice(&line)?;
+            let mut body = (&mut *read).take(frame.octets);
+            match self.item(&frame).await {
+                Ok(None) => outcome.there.push(frame.id),
+                Ok(Some((id, meta))) => self.append(&frame, id, meta, &mut body, outcome).await?,
+                Err(what) => outcome.failed.push(json!({ "id": frame.id, "what": what })),
+            }
+            // What nobody wanted of it.
+            skip(&mut body).await?;
+        }
+        Ok(())
+    }
+
     /// Under which id it comes in, and with what; `None` when it is there already.
     async fn item(&self, frame: &Frame) -> Result<Option<(ItemId, Vec<u8>)>, String> {
         let id: ItemId = frame.id.parse().map_err(|error| format!("{error}"))?;
@@ -127,66 +142,83 @@ impl Intake<'_> {
         body: &mut (impl AsyncReadExt + Unpin),
         outcome: &mut Outcome,
     ) -> io::Result<()> {
-        let stored = if frame.octets <= INLINE_BYTES_MAX {
+        let (id, stored) = if frame.octets <= INLINE_BYTES_MAX {
             let mut bytes = Vec::new();
             tokio::time::timeout(READ_WAIT, body.read_to_end(&mut bytes)).await??;
             whole(bytes.len() as u64, frame.octets)?;
-            Body::Inline(bytes)
+            (id, Body::Inline(bytes))
         } else {
-            self.stream(id, frame.octets, body, outcome).await?;
-            Body::Streamed
+            match self.stream(id, frame, body, outcome).await? {
+                Some(id) => (id, Body::Streamed),
+                None => return Ok(()),
+            }
         };
         let lane = Lane::new(frame.lane.as_str(), frame.class);
+        let item = NewItem { id, lane, meta, due_unix_ms: crate::serve::now_unix_ms(), body: stored };
+        outcome.waiting.insert(id.0, frame.id.clone());
         // One that is to be held must not leave before it is.
-        let due_unix_ms = crate::serve::now_unix_ms() + if frame.held { HOLD_WITHIN_MS } else { 0 };
-        let item = NewItem { id, lane, meta, due_unix_ms, body: stored };
-        outcome.waiting.insert(id.0, frame.held);
-        self.port.append(item, When::Commit);
+        self.port.append(item, if frame.held { When::CommitHeld } else { When::Commit });
         Ok(())
     }
 
-    /// A piece at a time: the next one when the last is taken.
+    /// A piece at a time: the next one when the last is taken. The id that it is under, which is a new one when the
+    /// file of the old one has other owners (a dead letter, the rest for another domain); `None` when it was refused.
     async fn stream(
         &self,
-        id: ItemId,
-        octets: u64,
+        mut id: ItemId,
+        frame: &Frame,
         body: &mut (impl AsyncReadExt + Unpin),
         outcome: &mut Outcome,
-    ) -> io::Result<()> {
-        let mut left = octets;
+    ) -> io::Result<Option<ItemId>> {
+        let mut left = frame.octets;
         while left > 0 {
             let mut piece = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES)];
-            tokio::time::timeout(READ_WAIT, body.read_exact(&mut piece)).await??;
+            let read = tokio::time::timeout(READ_WAIT, body.read_exact(&mut piece)).await;
+            if let Err(error) = read.map_err(io::Error::from).flatten() {
+                self.port.abandon(id);
+                return Err(error);
+            }
+            let mut stored = self.piece(id, piece.clone(), outcome).await;
+            if stored == Err(Refusal::Taken) && left == frame.octets {
+                id = self.spool.new_id();
+                outcome.renamed.push(json!({ "id": frame.id, "now": id.to_string() }));
+                stored = self.piece(id, piece.clone(), outcome).await;
+            }
+            if let Err(why) = stored {
+                // The spool has dropped it; a piece behind a refused one would begin the file anew.
+                outcome.failed.push(json!({ "id": frame.id, "what": why.to_string() }));
+                return Ok(None);
+            }
             left -= piece.len() as u64;
-            self.port.write_body(id, piece);
-            while !self.events(outcome, Some(id)).await {}
         }
-        Ok(())
+        Ok(Some(id))
     }
 
-    /// Waits for answers and takes them in; true when the piece of `streaming` has been stored (or
-    /// refused: the append that follows is then refused too).
-    async fn events(&self, outcome: &mut Outcome, streaming: Option<ItemId>) -> bool {
+    async fn piece(&self, id: ItemId, piece: Vec<u8>, outcome: &mut Outcome) -> Result<(), Refusal> {
+        self.port.write_body(id, piece);
+        loop {
+            if let Some(stored) = self.events(outcome, Some(id)).await {
+                return stored;
+            }
+        }
+    }
+
+    /// Waits for answers and takes them in; what became of the piece of `streaming`, when that is among them.
+    async fn events(&self, outcome: &mut Outcome, streaming: Option<ItemId>) -> Option<Result<(), Refusal>> {
         self.port.flush();
         self.woken.notified().await;
         let mut events = Vec::new();
         self.port.drain_events(&mut events);
-        let mut stored = false;
+        let mut stored = None;
         for event in events {
-            let waited = outcome.waiting.remove(&event.id.0);
-            match (event.kind, waited) {
-                (EventKind::Committed(_), Some(held)) => {
-                    outcome.taken += 1;
-                    if held && let Err(error) = self.spool.hold(event.id, true).await {
-                        let what = format!("taken, but not held: {error}");
-                        outcome.failed.push(json!({ "id": event.id.to_string(), "what": what }));
-                    }
+            match (event.kind, outcome.waiting.remove(&event.id.0)) {
+                (EventKind::Committed(_), Some(asked)) => outcome.taken.push(asked),
+                (EventKind::Refused(why), Some(asked)) => {
+                    outcome.failed.push(json!({ "id": asked, "what": why.to_string() }));
                 }
-                (EventKind::Refused(why), Some(_)) => {
-                    outcome.failed.push(json!({ "id": event.id.to_string(), "what": why.to_string() }));
-                }
-                (_, _) if streaming == Some(event.id) => stored = true,
-                (_, Some(held)) => drop(outcome.waiting.insert(event.id.0, held)),
+                (EventKind::Refused(why), None) if streaming == Some(event.id) => stored = Some(Err(why)),
+                (EventKind::Stored, None) if streaming == Some(event.id) => stored = Some(Ok(())),
+                (_, Some(asked)) => drop(outcome.waiting.insert(event.id.0, asked)),
                 (_, None) => {}
             }
         }
@@ -195,7 +227,7 @@ impl Intake<'_> {
 
     async fn settle(&self, outcome: &mut Outcome) {
         while !outcome.waiting.is_empty() {
-            self.events(outcome, None).await;
+            let _ = self.events(outcome, None).await;
         }
     }
 }
@@ -227,8 +259,6 @@ pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
 
 /// The spool's own bound for bodies in the log.
 const INLINE_BYTES_MAX: u64 = 128 << 10;
-/// Far longer than a commit and the request to hold take.
-const HOLD_WITHIN_MS: u64 = 60_000;
 const PIECE_BYTES: usize = 64 << 10;
 /// A domain of RFC 1035, or an address literal.
 const LANE_BYTES_MAX: usize = 255;

@@ -21,6 +21,7 @@ pub(crate) fn row(item: &Item) -> Value {
         "lane": summary.lane.key.as_ref(),
         "class": summary.lane.class,
         "state": state(summary, now_unix_ms()),
+        "leased": summary.leased,
         "size": summary.size,
         "arrived_unix_ms": meta.as_ref().map_or(summary.arrived_unix_ms, |meta| meta.arrival.at_unix_ms),
         "due_unix_ms": summary.due_unix_ms,
@@ -64,8 +65,9 @@ fn state(summary: &ItemSummary, now_unix_ms: u64) -> &'static str {
     match summary {
         summary if is_dead(summary) => "DEAD",
         summary if summary.lane.class == postern_drain::QUARANTINE_CLASS => "quarantine",
-        summary if summary.held => "held",
+        // Held while it is being delivered: that delivery ends first.
         summary if summary.leased => "leaving",
+        summary if summary.held => "held",
         summary if summary.tentative => "tentative",
         summary if summary.due_unix_ms > now_unix_ms => "waiting",
         _ => "ready",

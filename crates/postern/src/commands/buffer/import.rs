@@ -2,7 +2,8 @@
 //!
 //! Messages are told by their id: the X-Postern-Id field in an mbox, the file's name in a Maildir.
 //! An mbox whose fields a tool has dropped is matched by order, but only when it has as many
-//! messages as the second file has lines. What the buffer has already is left alone.
+//! messages as the second file has lines. What the buffer has already is left alone, and so is what
+//! an earlier run has taken (TARGET.postern.done): it may have been delivered since.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -14,18 +15,29 @@ use postern_proto::envelope::Meta;
 use super::super::print;
 use super::export::progress;
 use super::mbox::{Entries, id_of, message_of, text_of};
-use super::{Kept, SIDECAR_VERSION, id_of_name, sidecar_of};
+use super::{Kept, SIDECAR_VERSION, append_done, done_of, id_of_name, sidecar_of};
 use crate::args::{ImportArgs, MailFormat};
 use crate::config::data_dir;
 use crate::control::client::Client;
 use crate::control::{FRAMES_MAX, Frame, hex, unhex};
 use crate::exit::{Code, Failure};
 
-/// `postern buffer import --format F TARGET [--judged]`.
+/// `postern buffer import --format F TARGET [--judged] [--again]`.
 pub(super) fn import(args: &ImportArgs) -> Result<(), Failure> {
     let data = data_dir(args.server.data.as_deref(), args.server.config.as_deref())?;
     let mut sidecar = Sidecar::open(&sidecar_of(&args.target))?;
-    let mut batch = Batch::new(Client::connect(&data)?, args.judged);
+    if sidecar.copies > 0 && !args.again {
+        let what = format!(
+            "{} messages in {} are copies: the buffer kept them, and those delivered since would be delivered twice",
+            sidecar.copies,
+            args.target.display()
+        );
+        return Err(
+            Failure::new(Code::Data, what).cure("export with --remove, or say --again if that is what you want")
+        );
+    }
+    let done = read_done(&args.target)?;
+    let mut batch = Batch::new(Client::connect(&data)?, args.judged, args.target.clone(), done);
     match args.format {
         MailFormat::Mbox => from_mbox(&args.target, &mut sidecar, &mut batch)?,
         MailFormat::Maildir => from_maildir(&args.target, &mut sidecar, &mut batch)?,
@@ -87,6 +99,16 @@ fn from_maildir(target: &Path, sidecar: &mut Sidecar, batch: &mut Batch) -> Resu
     Ok(())
 }
 
+/// What an earlier run has taken.
+fn read_done(target: &Path) -> Result<HashSet<String>, Failure> {
+    let path = done_of(target);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(HashSet::new()),
+        Err(error) => Err(Failure::io(Code::Io, path.display(), &error)),
+    }
+}
+
 /// The second file, read line by line when a line is needed.
 struct Sidecar {
     file: BufReader<File>,
@@ -94,6 +116,8 @@ struct Sidecar {
     /// Where each line begins.
     places: HashMap<String, u64>,
     order: Vec<String>,
+    /// Those that the buffer kept when they were written.
+    copies: usize,
 }
 
 impl Sidecar {
@@ -107,6 +131,7 @@ impl Sidecar {
             path: path.to_owned(),
             places: HashMap::new(),
             order: Vec::new(),
+            copies: 0,
         };
         let mut at = 0;
         loop {
@@ -116,6 +141,7 @@ impl Sidecar {
                 return Ok(sidecar);
             }
             let kept = sidecar.parse(&line)?;
+            sidecar.copies += usize::from(!kept.removed);
             sidecar.places.insert(kept.frame.id.clone(), at);
             sidecar.order.push(kept.frame.id);
             at += octets as u64;
@@ -144,10 +170,15 @@ impl Sidecar {
 struct Batch {
     client: Client,
     judged: bool,
+    target: PathBuf,
+    /// Taken by an earlier run.
+    done: HashSet<String>,
     frames: Vec<(Frame, Vec<u8>)>,
     octets: usize,
     taken: u64,
     there: u64,
+    before: u64,
+    renamed: u64,
     twice: u64,
     strangers: u64,
     failed: Vec<String>,
@@ -155,13 +186,30 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(client: Client, judged: bool) -> Self {
-        let progress = progress("imported");
-        let (frames, failed) = (Vec::new(), Vec::new());
-        Self { client, judged, frames, octets: 0, taken: 0, there: 0, twice: 0, strangers: 0, failed, progress }
+    fn new(client: Client, judged: bool, target: PathBuf, done: HashSet<String>) -> Self {
+        Self {
+            client,
+            judged,
+            target,
+            done,
+            frames: Vec::new(),
+            octets: 0,
+            taken: 0,
+            there: 0,
+            before: 0,
+            renamed: 0,
+            twice: 0,
+            strangers: 0,
+            failed: Vec::new(),
+            progress: progress("imported"),
+        }
     }
 
     fn add(&mut self, mut frame: Frame, body: Vec<u8>) -> Result<(), Failure> {
+        if self.done.contains(&frame.id) {
+            self.before += 1;
+            return Ok(());
+        }
         let Some(mut meta) = unhex(&frame.meta).and_then(|bytes| Meta::from_bytes(&bytes).ok()) else {
             self.failed.push(format!("{}: its metadata cannot be read", frame.id));
             return Ok(());
@@ -191,8 +239,11 @@ impl Batch {
         self.progress.inc(self.frames.len() as u64);
         self.frames.clear();
         self.octets = 0;
-        self.taken += answer["taken"].as_u64().unwrap_or(0);
-        self.there += answer["there"].as_array().map_or(0, |there| there.len() as u64);
+        let ids = |key: &str| answer[key].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        append_done(&self.target, &ids("taken").chain(ids("there")).collect::<Vec<_>>())?;
+        self.taken += ids("taken").count() as u64;
+        self.there += ids("there").count() as u64;
+        self.renamed += answer["renamed"].as_array().map_or(0, |renamed| renamed.len() as u64);
         for failed in answer["failed"].as_array().into_iter().flatten() {
             let word = |key: &str| failed[key].as_str().unwrap_or("?");
             self.failed.push(format!("{}: {}", word("id"), word("what")));
@@ -207,6 +258,8 @@ impl Batch {
                 out.push_str(&format!("{n} {words}\n"));
             }
         };
+        say(self.renamed, "of them have a new id: others in the spool still carry the body of the old one");
+        say(self.before, "were taken by an earlier import, or had left before the export ended: they were left out");
         say(self.there, "were there already and were left alone");
         say(self.twice, "are in the files twice; the first was taken");
         say(self.strangers, "are none of the exported ones and were left out");
