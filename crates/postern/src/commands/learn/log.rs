@@ -91,7 +91,7 @@ impl<'a> Log<'a> {
             // A person's letter: a machine's is no correspondence. Anybody from outside may write our name
             // into MAIL FROM, of whom we then only forward: one who logged in, or is in our own network.
             (true, false) if !is_machine(user) && queued.is_ours() => {
-                found(Seed { at, seen: Seen::WroteTo(to.to_owned()) })
+                found(Seed { at, seen: Seen::WroteTo(to.to_owned()) });
             }
             // Taken, but nobody has said that it was wanted: it proves who the client is, no more.
             (false, true) => {
