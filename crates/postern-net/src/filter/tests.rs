@@ -198,7 +198,7 @@ fn meta() -> Meta {
 
 #[test]
 fn what_is_too_big_is_let_through_and_not_found_good() {
-    let finding = super::too_big("spamd", 512_001, 512_000);
+    let finding = too_big("spamd", 512_001, 512_000);
     assert_eq!((finding.verdict, finding.unasked), (Verdict::Accept, true));
     assert!(!Finding::new(Verdict::Accept).unasked);
 }
