@@ -38,9 +38,9 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Failure> {
     }
     let data = data_dir(args.server.data.as_deref(), args.server.config.as_deref())?;
     let client = Client::connect(&data)?;
+    let stop = Stop::on_signals()?;
     let sink = Sink::create(args.format, &args.target, args.remove)?;
     let mut run = Run { data, client, remove: args.remove, held: Vec::new(), stay: 0, progress: progress("exported") };
-    let stop = Stop::on_signals()?;
     let copied = run.copy_all(&domain, sink, &stop);
     run.progress.finish_and_clear();
     let written = copied.map_err(|failure| run.undone(failure, &domain, args))?;
