@@ -256,10 +256,12 @@ impl Worker {
     /// filter may be asked again.
     async fn look_for_judged(self: &Rc<Self>, lane: &LaneStats, mode: Mode, look: &mut Look<'_>) {
         let now_ms = self.now_ms();
-        if !self.unjudged_turns.borrow_mut().take_at(&lane.lane, now_ms, UNJUDGED_PAUSE_MS) {
+        let taken = self.unjudged_turns.borrow_mut().take_at(&lane.lane, now_ms, UNJUDGED_PAUSE_MS);
+        // Also after a look that came between two turns, or the next would be half a minute away.
+        look.next.within_ms(self.unjudged_turns.borrow().wait_at(now_ms));
+        if !taken {
             return;
         }
-        look.next.within_ms(UNJUDGED_PAUSE_MS);
         let n = self.allowed(lane, mode, 0, &mut look.next).min(self.room(look)).min(UNJUDGED_BATCH_MAX);
         for lease in self.spool.lease(&lane.lane, n, now_unix_ms() + millis(LEASE)).await {
             self.start(lease, None, look).await;

@@ -24,6 +24,11 @@ impl Turns {
         now_ms >= self.again_ms
     }
 
+    /// Milliseconds until somebody's turn is due.
+    pub(crate) fn wait_at(&self, now_ms: u64) -> u64 {
+        self.again_ms.saturating_sub(now_ms)
+    }
+
     /// Whether it is this lane's turn; the next one is due after `pause_ms`.
     pub(crate) fn take_at(&mut self, lane: &Lane, now_ms: u64, pause_ms: u64) -> bool {
         if !self.is_due_at(now_ms) {

@@ -160,10 +160,13 @@ async fn while_a_filter_is_away_what_needs_none_leaves_from_lower_classes_too() 
     let rspamd = Rspamd::start(|_| ACCEPT).await;
     rspamd.set_down(true);
     let table = FilterTable::new(vec![rspamd.options(OnSpam::Mark)]);
-    let options = DrainOptions { filters: Arc::new(ArcSwap::from_pointee(table)), ..quick() };
+    let away = Duration::from_secs(600);
+    let filters = Arc::new(ArcSwap::from_pointee(table));
+    let options = DrainOptions { filters, backoff_first: away, backoff_max: away, ..quick() };
     let site = Site::with(Mode::Collect, "maildir:DIR/mail", options);
     site.set_routes(|table| table.local.extend(["example.com".to_owned()]));
-    for _ in 0..40 {
+    // More than the turns of half a minute.
+    for _ in 0..500 {
         site.collect_as(&mail(&BOTH[..1]), 1, "Subject: x\r\n\r\n").await;
     }
     let judged_by_nobody = Mail { via: Via::Relay, ..mail(&["ben@example.com"]) };
