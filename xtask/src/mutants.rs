@@ -128,12 +128,13 @@ const MUTANTS: [Mutant; 11] = [
     Mutant {
         name: "credit-for-anybody",
         file: "crates/postern-trust/src/book/writer.rs",
-        from: "        let authorised = self.is_linked(address, domain);
-        let landlord = self.book.landlord(address, declared.provider);
-        self.wash(",
-        to: "        let authorised = true;
-        let landlord = self.book.landlord(address, declared.provider);
-        self.wash(",
+        from: "        if !authorised {
+            self.hold(ip, source);
+            return;
+        }
+        self.wash(domain, n);
+",
+        to: "        self.wash(domain, n);\n",
         cargo: &["--package", "postern-trust", "--lib"],
         test: "book::tests::known::a_replayed_newsletter_makes_no_address_known",
     },
