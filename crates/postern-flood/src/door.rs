@@ -1,0 +1,28 @@
+//! Hostile and friendly crowds against a postern's door (UDP), and stock servers to compare it with.
+//!
+//! [`DoorFlood::run`] plays a [`DoorPlan`] and returns a [`DoorReport`]. Attackers have a thread each, behind the friends'
+//! thread in the scheduler, so that a friend's delay is the door's and not ours. It knows the wire formats of
+//! `postern_proto::door` and no server's inside. Nothing is sent to, or claims to come from, an address that others could
+//! be behind.
+
+mod attack;
+mod kernel;
+mod mmsg;
+mod origins;
+mod packets;
+pub mod plan;
+pub mod report;
+mod spray;
+mod tally;
+mod tap;
+
+pub use attack::{Attack, Means};
+pub use plan::{Assault, DoorFriends, DoorPlan, Entry};
+pub use report::{AttackReport, DoorReport, KernelReport};
+
+use std::time::SystemTime;
+
+/// Unix time; 0 before 1970.
+fn unix_s() -> u32 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
+}
