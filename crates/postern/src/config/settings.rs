@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::definition::{Section, section};
 use super::values::{
-    Addresses, ClientAddressSetting, DoorSetting, LogFormat, LogLevel, ModeSetting, Network, OnSpam, RecipientsSetting, Size, Span,
-    SteeringSetting,
+    Addresses, ClientAddressSetting, DoorSetting, LogFormat, LogLevel, ModeSetting, Network, OnSpam, RecipientsSetting,
+    Size, Span, SteeringSetting,
 };
 
 section! {
