@@ -17,7 +17,7 @@ use super::appointments::{Appointments, Prefixes, Turn};
 use super::bindings::{Bindings, Bound};
 use super::level::{Ladder, Level, Load};
 use super::marks::Marks;
-use super::seen::{Seen, Shown};
+use super::seen::{By, Seen, Shown};
 use super::sketch::Hash;
 use super::stats::GateStats;
 
@@ -80,7 +80,7 @@ pub enum DropReason {
     BadTicket,
     /// A cookie that is not ours, or not for this address.
     BadCookie,
-    /// A ticket or cookie whose datagrams are used up, or which another used.
+    /// A ticket or cookie whose datagrams are used up, or a copy.
     Used,
     /// No more answers in this second.
     Unanswered,
@@ -253,7 +253,7 @@ impl Gate {
         if !check_cid(&self.keys, cid) {
             return Verdict::Drop(DropReason::BadId);
         }
-        let address = self.mixed(source, &[]);
+        let address = self.address(source);
         match self.bindings.pass(&self.hash, cid, address, now.unix_s) {
             Bound::Here => {
                 self.stats.passed_known_id += 1;
@@ -296,12 +296,13 @@ impl Gate {
             return Verdict::Drop(DropReason::BadTicket);
         }
         let key = self.hash.of(b't', &token[..14]);
-        let by = self.mixed(source, dcid);
+        let by = self.by(source, dcid);
         match self.tickets.show(key, by) {
             Shown::Again => return Verdict::Pass,
-            Shown::Spent => return Verdict::Drop(DropReason::Used),
-            // The proof was made with the ticket's key, or copied from whoever made it: the owner tries again with a
-            // used ticket, or a thief on the path shows what he saw. Either must show a cookie.
+            Shown::Spent | Shown::Copied => return Verdict::Drop(DropReason::Used),
+            Shown::Far => return self.challenge(source.ip(), nonce_of(dcid), Turn::Now, now, answer),
+            // Only who has the ticket's key can prove it for another connection id: its owner, who does not know that it
+            // was used up, is asked for a cookie and then passes those who wait.
             Shown::Other(nth) => {
                 self.stats.burnt_ticket += 1;
                 if nth <= OTHERS_MARKED_MAX
@@ -314,10 +315,12 @@ impl Gate {
             Shown::First => {}
         }
         let Some((kind, body)) = self.open(token, now) else { return Verdict::Drop(DropReason::BadTicket) };
-        if !self.tickets.take(key, by) {
+        let near = body.prefix_tag == self.keys.prefix_tag(source.ip().to_canonical());
+        let remembered = if near { self.tickets.take(key, by) } else { self.tickets.take_far(key, by) };
+        if !remembered {
             return Verdict::Drop(DropReason::Full);
         }
-        if body.prefix_tag != self.keys.prefix_tag(source.ip().to_canonical()) {
+        if !near {
             self.stats.far_ticket += 1;
             self.marks.put(&self.hash, source.ip(), (kind, body), now.unix_s);
             return self.challenge(source.ip(), nonce_of(dcid), Turn::Now, now, answer);
@@ -361,10 +364,10 @@ impl Gate {
         };
         // The whole token: two cookies of one nonce are two.
         let key = self.hash.of(b'c', token);
-        let by = self.mixed(source, dcid);
+        let by = self.by(source, dcid);
         match self.cookies.show(key, by) {
             Shown::Again => return Verdict::Pass,
-            Shown::Spent | Shown::Other(_) => return Verdict::Drop(DropReason::Used),
+            Shown::Spent | Shown::Copied | Shown::Far | Shown::Other(_) => return Verdict::Drop(DropReason::Used),
             Shown::First => {}
         }
         let prefixes = Prefixes::of(&self.hash, ip.to_canonical());
@@ -393,10 +396,10 @@ impl Gate {
 
     fn by_nothing(&mut self, dcid: &[u8; CID_BYTES], source: SocketAddr, now: Now) -> Verdict {
         let key = self.hash.of(b'n', dcid);
-        let by = self.mixed(source, dcid);
+        let by = self.by(source, dcid);
         match self.cookies.show(key, by) {
             Shown::Again => return Verdict::Pass,
-            Shown::Spent | Shown::Other(_) => return Verdict::Drop(DropReason::Used),
+            Shown::Spent | Shown::Copied | Shown::Far | Shown::Other(_) => return Verdict::Drop(DropReason::Used),
             Shown::First => {}
         }
         self.asked = self.asked.saturating_add(1);
@@ -449,17 +452,21 @@ impl Gate {
         Verdict::Answer
     }
 
-    /// Source (port included) and something else, as a table keeps them.
     #[inline]
-    fn mixed(&self, source: SocketAddr, more: &[u8]) -> u32 {
-        let mut bytes = [0; 34];
+    fn by(&self, source: SocketAddr, dcid: &[u8; CID_BYTES]) -> By {
+        By { id: self.hash.of(b'd', dcid) as u32, source: self.address(source) as u16 }
+    }
+
+    /// Source, port included, as a table keeps it.
+    #[inline]
+    fn address(&self, source: SocketAddr) -> u32 {
+        let mut bytes = [0; 18];
         match source.ip() {
             IpAddr::V4(v4) => bytes[..16].copy_from_slice(&v4.to_ipv6_mapped().octets()),
             IpAddr::V6(v6) => bytes[..16].copy_from_slice(&v6.octets()),
         }
-        bytes[16..18].copy_from_slice(&source.port().to_be_bytes());
-        bytes[18..18 + more.len()].copy_from_slice(more);
-        self.hash.of(b's', &bytes[..18 + more.len()]) as u32
+        bytes[16..].copy_from_slice(&source.port().to_be_bytes());
+        self.hash.of(b's', &bytes) as u32
     }
 }
 
@@ -484,8 +491,8 @@ const BINDINGS_BITS: u32 = 15;
 const MARKS_BITS: u32 = 10;
 /// Ticket bodies opened a second: each costs 1.5 µs.
 const OPENS_PER_SECOND: f64 = 20_000.0;
-/// Addresses that one burnt ticket may mark: the owner with a new port, and a few moves.
-const OTHERS_MARKED_MAX: u8 = 4;
+/// Attempts with one burnt ticket that count: the owner's own, and copies of them from a thief's addresses.
+const OTHERS_MARKED_MAX: u8 = 16;
 
 #[cfg(test)]
 mod tests;

@@ -5,15 +5,25 @@ use super::sketch::{Entry, Table};
 #[derive(Clone, Copy)]
 struct Use {
     tag: u64,
-    /// Of connection id and source, mixed.
-    by: u32,
+    /// A hash of the connection id that it was first shown for.
+    id: u32,
+    /// A hash of the source that showed it first.
+    source: u16,
+    /// [`FAR`]: it let nobody in.
     datagrams: u8,
-    /// Others that showed it.
+    /// Other connection ids that it was shown for.
     others: u8,
 }
 
+/// For which connection, and from where, as a table keeps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct By {
+    pub(super) id: u32,
+    pub(super) source: u16,
+}
+
 impl Entry for Use {
-    const EMPTY: Self = Self { tag: 0, by: 0, datagrams: 0, others: 0 };
+    const EMPTY: Self = Self { tag: 0, id: 0, source: 0, datagrams: 0, others: 0 };
 
     fn tag(&self) -> u64 {
         self.tag
@@ -29,7 +39,11 @@ pub(super) enum Shown {
     Again,
     /// By him, and they are used up.
     Spent,
-    /// By another, who is the n-th.
+    /// By him, and it let nobody in: it was given to another network.
+    Far,
+    /// The very same, from another source: a copy.
+    Copied,
+    /// For another connection id, the n-th. Of a ticket: by somebody who has its key, or a copy of what such a one sent.
     Other(u8),
 }
 
@@ -55,12 +69,18 @@ impl Seen {
     }
 
     /// Looks, and counts the datagram.
-    pub(super) fn show(&mut self, key: u64, by: u32) -> Shown {
+    pub(super) fn show(&mut self, key: u64, by: By) -> Shown {
         for table in &mut self.tables {
             let Some(entry) = table.find_mut(key) else { continue };
-            if entry.by != by {
+            if entry.id != by.id {
                 entry.others = entry.others.saturating_add(1);
                 return Shown::Other(entry.others);
+            }
+            if entry.source != by.source {
+                return Shown::Copied;
+            }
+            if entry.datagrams == FAR {
+                return Shown::Far;
             }
             if entry.datagrams >= DATAGRAMS_MAX {
                 return Shown::Spent;
@@ -72,8 +92,17 @@ impl Seen {
     }
 
     /// Takes it for used. False: there is no room, and who cannot be remembered is not let in.
-    pub(super) fn take(&mut self, key: u64, by: u32) -> bool {
-        let entry = Use { tag: Table::<Use>::tag(key), by, datagrams: 1, others: 0 };
+    pub(super) fn take(&mut self, key: u64, by: By) -> bool {
+        self.put(key, by, 1)
+    }
+
+    /// Remembers that it was shown, and let nobody in.
+    pub(super) fn take_far(&mut self, key: u64, by: By) -> bool {
+        self.put(key, by, FAR)
+    }
+
+    fn put(&mut self, key: u64, by: By, datagrams: u8) -> bool {
+        let entry = Use { tag: Table::<Use>::tag(key), id: by.id, source: by.source, datagrams, others: 0 };
         self.tables[0].free(key).map(|place| *place = entry).is_some()
     }
 
@@ -84,3 +113,5 @@ impl Seen {
 
 /// A ClientHello with a post-quantum share needs two datagrams; two repetitions of both, and some.
 const DATAGRAMS_MAX: u8 = 8;
+/// In the place of a count.
+const FAR: u8 = u8::MAX;
