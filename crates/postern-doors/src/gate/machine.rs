@@ -375,11 +375,12 @@ impl Gate {
         let held = self.marks.take(&self.hash, ip, now.unix_s);
         if held.is_none() {
             self.asked = self.asked.saturating_add(1);
-            let in_turn = self.ladder.level() >= Level::Appointments;
-            // A cookie that was to be used later than it was made keeps an appointment.
-            let made = u32::from_be_bytes([token[10], token[11], token[12], token[13]]);
-            let kept = cookie.not_before > made;
-            if let Turn::In(ms) = self.appointments.admit(prefixes, in_turn, kept, now.ms) {
+            let turn = if self.ladder.level() >= Level::Appointments {
+                self.appointments.admit_in_turn(prefixes, now.ms)
+            } else {
+                self.appointments.admit(prefixes, now.ms)
+            };
+            if let Turn::In(ms) = turn {
                 self.stats.appointments += 1;
                 return self.challenge(ip, cookie.nonce, Turn::In(ms), now, answer);
             }
@@ -404,7 +405,7 @@ impl Gate {
         }
         self.asked = self.asked.saturating_add(1);
         let prefixes = Prefixes::of(&self.hash, source.ip().to_canonical());
-        let room = self.appointments.admit(prefixes, false, false, now.ms) == Turn::Now;
+        let room = self.appointments.admit(prefixes, now.ms) == Turn::Now;
         if !room || !self.cookies.take(key, by) {
             return Verdict::Drop(DropReason::NoToken);
         }
@@ -483,8 +484,9 @@ fn nonce_of(dcid: &[u8]) -> [u8; 8] {
 
 /// 65,536 tickets in twenty minutes, 16 octets each, two generations: 2 MiB. Beyond: not let in by ticket.
 const TICKETS_BITS: u32 = 16;
-/// Only cookies that let somebody in are kept, fifty a second for two minutes: 6,000 of 16,384 places, 512 KiB.
-const COOKIES_BITS: u32 = 14;
+/// Only cookies that let somebody in are kept, fifty a second for two minutes: 6,000 of 32,768 places, 1 MiB in two
+/// generations. At this load one in 30,000 finds its eight places taken, and asks again.
+const COOKIES_BITS: u32 = 15;
 /// Ids in use: two of each connection, 32,768 places, 512 KiB.
 const BINDINGS_BITS: u32 = 15;
 /// 1,024 addresses with a burnt ticket at once, 64 KiB.
