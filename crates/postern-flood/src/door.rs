@@ -6,19 +6,31 @@
 //! be behind.
 
 mod attack;
+mod botnet;
+mod flood;
+mod friends;
+mod handshakes;
+mod initials;
+mod insider;
 mod kernel;
+mod link;
 mod mmsg;
 mod origins;
 mod packets;
 pub mod plan;
 pub mod report;
 mod spray;
+pub mod stock;
 mod tally;
 mod tap;
+mod tickets;
+mod tls;
 
 pub use attack::{Attack, Means};
+pub use flood::{DoorFlood, DoorProgress};
 pub use plan::{Assault, DoorFriends, DoorPlan, Entry};
 pub use report::{AttackReport, DoorReport, KernelReport};
+pub use stock::StockKind;
 
 use std::time::SystemTime;
 
@@ -26,3 +38,6 @@ use std::time::SystemTime;
 fn unix_s() -> u32 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() as u32)
 }
+
+#[cfg(test)]
+mod tests;
