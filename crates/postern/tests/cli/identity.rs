@@ -9,13 +9,18 @@ use serde_json::Value;
 
 use crate::harness::{Said, Server, postern};
 
+/// For commands; a server is given [`SERVER`], which opens no door on a fixed port.
 const CONFIG: &str = "hostname = \"mx.ours.example\"\n[smtp]\nlisten = \"127.0.0.1:0\"\n[dns]\nidentity = false\n\
                       [door]\nlisten = \"127.0.0.1:2599\"\n\
+                      [recipients]\n\"ours.example\" = \"any\"\n\"too.example\" = \"any\"\n\"localhost\" = \"any\"\n";
+
+const SERVER: &str = "[smtp]\nlisten = \"127.0.0.1:0\"\n[dns]\nidentity = false\n\
                       [recipients]\n\"ours.example\" = \"any\"\n\"too.example\" = \"any\"\n\"localhost\" = \"any\"\n";
 
 fn site() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("scratch");
     fs::write(dir.path().join("c.toml"), CONFIG).expect("written");
+    fs::write(dir.path().join("s.toml"), SERVER).expect("written");
     fs::create_dir(dir.path().join("postern-data")).expect("made");
     dir
 }
@@ -129,7 +134,7 @@ fn a_stolen_key_is_replaced_at_once() {
 #[test]
 fn a_running_server_says_which_domains_are_its_own() {
     let dir = site();
-    let server = Server::spawn(dir.path(), &["-c", "c.toml"]);
+    let server = Server::spawn(dir.path(), &["-c", "s.toml"]);
     // Only the directory is told: the domains are not in any file that the command reads.
     let shown = value(dir.path(), &["identity", "show", "--json", "--data", "postern-data"]);
     assert_eq!(shown["domains"], serde_json::json!(["ours.example", "too.example"]));
@@ -142,7 +147,7 @@ fn a_running_server_says_which_domains_are_its_own() {
 fn a_peer_with_its_key_is_kept_by_a_running_server_and_without_one() {
     let (dir, friend) = (site(), site());
     let key = public(friend.path());
-    let mut server = Server::spawn(dir.path(), &["-c", "c.toml"]);
+    let mut server = Server::spawn(dir.path(), &["-c", "s.toml"]);
     let add = ["peer", "add", "Friend.Example", &key, "--at", "mx.friend.example:2526"];
     assert_eq!(server.command(&add).code, 0);
     let listed = server.command(&["peer", "ls"]).out;
@@ -154,7 +159,7 @@ fn a_peer_with_its_key_is_kept_by_a_running_server_and_without_one() {
     let next = value(friend.path(), &["identity", "show", "--json", "-c", "c.toml"])["next"]["public"].clone();
     let next = next.as_str().expect("a key");
     run(dir.path(), &["peer", "add", "friend.example", next]);
-    let server = Server::spawn(dir.path(), &["-c", "c.toml"]);
+    let server = Server::spawn(dir.path(), &["-c", "s.toml"]);
     let pins: Value = serde_json::from_str(&server.command(&["peer", "ls", "--json"]).out).expect("JSON");
     assert_eq!(pins["door"]["friend.example"]["keys"], serde_json::json!([key, next]));
 
@@ -177,6 +182,6 @@ fn a_server_does_not_start_with_pinned_peers_that_it_cannot_read() {
     let dir = site();
     fs::create_dir(dir.path().join("postern-data/door")).expect("made");
     fs::write(dir.path().join("postern-data/door/peers"), "{\"version\":9,\"peers\":{}}").expect("written");
-    let said = postern(dir.path(), &["serve", "-c", "c.toml"]);
+    let said = postern(dir.path(), &["serve", "-c", "s.toml"]);
     assert!(said.code == 65 && said.err.contains("later release"), "{}: {}", said.code, said.err);
 }
