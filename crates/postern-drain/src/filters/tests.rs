@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use postern_net::filter::Kind;
-
 use postern_proto::envelope::Via;
 
 use super::*;
