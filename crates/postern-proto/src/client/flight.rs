@@ -188,12 +188,18 @@ impl Flight {
         }
     }
 
-    /// Begins a message and returns its number. Only at [`Readiness::Now`]; a message begun on a stream that
-    /// is over fails at once. Then its octets are given with [`Self::give`] while [`Self::wants_body`].
+    /// Begins a message and returns its number. Only at [`Readiness::Now`]; at [`Readiness::Over`] it fails at
+    /// once. Then its octets are given with [`Self::give`] while [`Self::wants_body`].
     pub fn begin(&mut self, now: Instant, transaction: &Transaction<'_>) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
         let recipients = transaction.recipients;
+        if self.over.is_some() || self.quitting {
+            let failure = self.over.clone().unwrap_or_else(|| Failure::Closed(Phase::Quit, String::new()));
+            let decided = recipients.iter().map(|_| None).collect();
+            self.events.push_back(FlightEvent::Failed { number, failure, decided });
+            return number;
+        }
         self.messages.push_back(Message {
             number,
             results: recipients.iter().map(|_| None).collect(),
@@ -203,10 +209,6 @@ impl Flight {
             guessed: self.offers.is_none(),
             told: false,
         });
-        if let Some(failure) = self.over.clone() {
-            self.fail_messages(&failure);
-            return number;
-        }
         let offers = self.offers.clone().or_else(|| self.options.known.clone()).unwrap_or_else(promised);
         if let Some(refusal) = cannot_carry(&offers, transaction) {
             self.drop_body();
