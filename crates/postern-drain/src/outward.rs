@@ -6,13 +6,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postern_net::client::{Capabilities, Deadlines, Failure, Protocol, TlsWanted};
-use postern_net::door::PublicKey;
 use postern_net::door::courier::{Carried, Courier, CourierError, Dial, Mail, MailBody};
+use postern_net::door::{DoorAddress, PublicKey};
+use postern_net::mx::Names;
 use postern_net::tls::authenticated_config;
 use postern_proto::author::{Author, AuthorScanner, HEADER_BYTES_MAX};
 use postern_spool::BodySource;
@@ -31,7 +33,7 @@ mod known;
 mod options;
 
 pub(crate) use known::Known;
-pub use options::{DoorPlace, Doors, Opener, OutboundOptions, PinnedDoor};
+pub use options::{Doors, Opener, OutboundOptions, PinnedDoor};
 
 /// What the drain keeps of far domains.
 pub(crate) struct Outward {
@@ -260,7 +262,7 @@ impl Errand<'_> {
     }
 }
 
-/// Opens the door, and where it is silent the second one that is not published.
+/// Opens the door of today's place, with the second one that is not published behind it.
 fn dial(doors: &Doors, options: &OutboundOptions, domain: &str, place: &Arc<Mutex<Place>>) -> Dial<Closed> {
     let (opener, purse, names) = (doors.opener.clone(), doors.purse.clone(), options.mx.names.clone());
     let (domain, place) = (domain.to_owned(), place.clone());
@@ -268,26 +270,26 @@ fn dial(doors: &Doors, options: &OutboundOptions, domain: &str, place: &Arc<Mute
         let (opener, purse, names) = (opener.clone(), purse.clone(), names.clone());
         let (domain, place) = (domain.clone(), lock(&place).clone());
         Box::pin(async move {
-            let alt = known::alt(purse, domain.clone()).await;
-            let mut places = vec![(place.host, place.port)];
-            places.extend(alt.map(|alt| (alt.host, alt.port)));
-            for (host, port) in places {
-                let addresses = match host.parse() {
-                    Ok(address) => vec![address],
-                    Err(_) => names.addresses(&host).await.unwrap_or_default(),
-                };
-                let addresses: Vec<_> = addresses.into_iter().map(|address| (address, port).into()).collect();
-                if addresses.is_empty() {
-                    continue;
-                }
-                match opener.open(DoorPlace { domain: domain.clone(), addresses, keys: place.keys.clone() }).await {
-                    Err(Closed::Silent) => {}
-                    opened => return opened,
-                }
+            let addresses = resolve(&*names, &place.host, place.port).await;
+            let alternates = match known::alt(purse, domain.clone()).await {
+                Some(alt) => resolve(&*names, &alt.host, alt.port).await,
+                None => Vec::new(),
+            };
+            if addresses.is_empty() && alternates.is_empty() {
+                return Err(Closed::Silent);
             }
-            Err(Closed::Silent)
+            opener.open(DoorAddress { domain, addresses, keys: place.keys, alternates }).await
         })
     })
+}
+
+/// A name that cannot be looked up has no addresses: its door is silent.
+async fn resolve(names: &dyn Names, host: &str, port: u16) -> Vec<SocketAddr> {
+    let addresses = match host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => names.addresses(host).await.unwrap_or_default(),
+    };
+    addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
 }
 
 /// The fixed hop behind the doors: its places are its own, shared by all domains.

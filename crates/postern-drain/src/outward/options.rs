@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use postern_net::door::courier::{Pending, Road};
-use postern_net::door::{PublicKey, Purse};
+use postern_net::door::{DoorAddress, DoorClient, DoorError, PublicKey, Purse};
 use postern_net::mx::MxFinder;
 use postern_net::published::Roots;
 use postern_proto::door::Mode;
@@ -53,19 +52,38 @@ pub struct PinnedDoor {
     pub mode: Mode,
 }
 
-/// A door to be opened.
-#[derive(Clone, Debug)]
-pub struct DoorPlace {
-    /// Whose it is; tickets are kept by it.
-    pub domain: String,
-    /// To be tried in order.
-    pub addresses: Vec<SocketAddr>,
-    /// One of which it must show.
-    pub keys: Vec<PublicKey>,
-}
-
 /// Makes links.
 pub trait Opener: fmt::Debug + Send + Sync {
-    /// Opens a door, within its own deadlines.
-    fn open(&self, place: DoorPlace) -> Pending<Result<Arc<dyn Road>, Closed>>;
+    /// Opens a door, within its own deadlines; the second one when the first is silent.
+    fn open(&self, door: DoorAddress) -> Pending<Result<Arc<dyn Road>, Closed>>;
+}
+
+impl Opener for DoorClient {
+    fn open(&self, door: DoorAddress) -> Pending<Result<Arc<dyn Road>, Closed>> {
+        let client = self.clone();
+        Box::pin(async move {
+            match client.connect(&door).await {
+                Ok(link) => {
+                    let road: Arc<dyn Road> = Arc::new(link);
+                    Ok(road)
+                }
+                Err(error) => {
+                    tracing::debug!(domain = door.domain, %error, "no link");
+                    Err(closed(&error))
+                }
+            }
+        })
+    }
+}
+
+/// What an error means for the downgrade rule. Whatever somebody on the way could have brought about is silence.
+fn closed(error: &DoorError) -> Closed {
+    match error {
+        DoorError::Appointment { not_before_unix_s } => Closed::Appointment(*not_before_unix_s),
+        DoorError::Parked { retry_after_s } => Closed::Parked((*retry_after_s).into()),
+        DoorError::Refused(code) => Closed::Refused(*code),
+        DoorError::Silent | DoorError::WrongKey | DoorError::Busy | DoorError::Address(_) | DoorError::Transport(_) => {
+            Closed::Silent
+        }
+    }
 }

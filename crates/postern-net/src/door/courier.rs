@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::link::Link;
 use crate::client::SendError;
 
 mod stream;
@@ -92,6 +93,25 @@ pub trait Road: Send + Sync {
     fn streams_max(&self) -> usize;
     /// Whether streams may still be opened.
     fn is_open(&self) -> bool;
+}
+
+impl Road for Link {
+    fn open(&self) -> Pending<Result<Box<dyn Octets>, String>> {
+        let link = self.clone();
+        Box::pin(async move {
+            let stream = Self::open(&link).await.map_err(|error| error.to_string())?;
+            let octets: Box<dyn Octets> = Box::new(stream);
+            Ok(octets)
+        })
+    }
+
+    fn streams_max(&self) -> usize {
+        usize::try_from(self.limits().streams).unwrap_or(usize::MAX)
+    }
+
+    fn is_open(&self) -> bool {
+        Self::is_open(self)
+    }
 }
 
 /// Makes a link, or says why there is none.
