@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use postern_net::client::{Capabilities, Deadlines, Failure, Protocol, TlsWanted};
+use postern_net::client::{Deadlines, Failure, Protocol, TlsWanted};
 use postern_net::door::courier::{Carried, Courier, CourierError, Dial, Mail, MailBody};
 use postern_net::door::{DoorAddress, PublicKey};
 use postern_net::mx::Names;
@@ -50,6 +50,8 @@ struct Postern {
     place: Arc<Mutex<Place>>,
     used: Cell<Instant>,
     tried_in_vain: Cell<Option<Instant>>,
+    /// As the purse has it, or will have it in a moment.
+    silent_since_s: Cell<Option<u64>>,
 }
 
 /// Where a door is and whose keys it must show.
@@ -112,7 +114,10 @@ impl Outward {
             own_author: author.is_some(),
             use_mx: self.use_mx.borrow().holds(errand.domain, author_domain, now_s),
             room: author.is_none() || postern.is_some(),
-            silent_since_s: known.silent_since_s(),
+            silent_since_s: postern
+                .as_ref()
+                .and_then(|postern| postern.silent_since_s.get())
+                .or(known.silent_since_s()),
             tried_ago_s: postern.as_ref().and_then(|postern| postern.tried_ago_s()),
             now_s,
         };
@@ -120,6 +125,7 @@ impl Outward {
             (Step::Door, Some(postern)) => match postern.send(errand.parcel).await {
                 Ok(carried) => {
                     postern.tried_in_vain.set(None);
+                    postern.silent_since_s.set(None);
                     known.note_answer(doors, errand.domain).await;
                     return self.settle(errand, &known, author_domain, carried).await;
                 }
@@ -136,6 +142,7 @@ impl Outward {
             postern.tried_in_vain.set(Some(Instant::now()));
             let since_s = facts.silence_begins_s();
             facts.silent_since_s = Some(since_s);
+            postern.silent_since_s.set(Some(since_s));
             facts.tried_ago_s = Some(0);
             known.note_silence(doors, errand.domain, since_s).await;
         }
@@ -162,7 +169,7 @@ impl Outward {
 
     /// What the door said of each recipient. Those that it wants by port 25 go there now.
     async fn settle(&self, errand: &Errand<'_>, known: &Known, author: &str, carried: Carried) -> Sent {
-        let offers = carried.offers.unwrap_or_else(Capabilities::default);
+        let offers = carried.offers.unwrap_or_default();
         let handover = handover(Protocol::Smtp, &offers);
         let mut outcomes: Vec<Outcome> = carried.results.iter().map(|result| outcome(result, handover)).collect();
         let sent_away = |outcome: &Outcome| match outcome {
@@ -235,7 +242,8 @@ impl Outward {
         let dial = dial(doors, errand.options, errand.domain, &place);
         let courier = Courier::new(dial, self.hostname.clone(), Deadlines::default());
         let used = Cell::new(Instant::now());
-        let postern = Rc::new(Postern { courier, place, used, tried_in_vain: Cell::new(None) });
+        let (tried_in_vain, silent_since_s) = (Cell::new(None), Cell::new(None));
+        let postern = Rc::new(Postern { courier, place, used, tried_in_vain, silent_since_s });
         posterns.insert(errand.domain.into(), postern.clone());
         Some(postern)
     }

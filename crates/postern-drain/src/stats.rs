@@ -65,7 +65,7 @@ pub struct OutboundStats {
     pub downgrades: u64,
     /// Of those, messages that only a proven server could have got, and there was none: they wait.
     pub unproven: u64,
-    /// Attempts that met a silent door.
+    /// Messages that met a silent door; each attempt counts.
     pub silent: u64,
     /// Messages that wait because a door is silent, or asked for time; each attempt counts.
     pub waits: u64,
