@@ -17,6 +17,7 @@ mod deadlines;
 mod door;
 pub mod limits;
 pub mod policy;
+pub mod postern;
 mod ranks;
 mod recent;
 mod runtime;

@@ -44,6 +44,8 @@ counters! {
     timeouts,
     /// Clients that spoke before they were greeted.
     early_talkers,
+    /// Messages whose author the peer of a mail stream may not bring: 550 USE-MX.
+    use_mx,
     /// Sessions that panicked: our fault, and confined.
     panics,
 }
