@@ -20,6 +20,7 @@ pub mod checks;
 pub mod client;
 pub mod command;
 pub mod data;
+pub mod door;
 pub mod envelope;
 mod header;
 pub mod header_edit;
