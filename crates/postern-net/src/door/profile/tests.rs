@@ -1,0 +1,1 @@
+//! The profile between two real endpoints on the loopback.
