@@ -6,6 +6,8 @@
 
 mod key;
 mod profile;
+mod purse;
 
 pub use key::{KeyError, KeyPair, PublicKey};
 pub use profile::{ServerProfile, endpoint_config, peer_key, raise, server_config};
+pub use purse::{AltDoor, DOMAINS_MAX, DoorMemory, Grant, Purse, PurseError};
