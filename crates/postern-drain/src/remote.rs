@@ -11,7 +11,7 @@ use postern_net::client::{
     Capabilities, ClientAddress, Connection, Connector, Failure, Outgoing, OutgoingBody, Phase, Protocol,
     RecipientResult, SendError, Target,
 };
-use postern_proto::envelope::{Meta, Recipient, Via};
+use postern_proto::envelope::{Meta, Recipient};
 use postern_proto::reply::{Enhanced, Reply};
 use postern_spool::BodySource;
 use tokio::time::{Instant, timeout};
@@ -41,7 +41,7 @@ struct Way {
 impl Way {
     /// Whether the hop is told whose message this is.
     fn tells_client(&self, meta: &Meta) -> bool {
-        self.client_address != ClientAddress::None && meta.arrival.via == Via::Public
+        self.client_address != ClientAddress::None && meta.arrival.via.is_inbound()
     }
 }
 
@@ -101,7 +101,7 @@ impl Remote {
             }
         }
         loop {
-            let arrival = Some(&parcel.meta.arrival).filter(|arrival| arrival.via == Via::Public);
+            let arrival = Some(&parcel.meta.arrival).filter(|arrival| arrival.via.is_inbound());
             // XCLIENT comes after the first EHLO: until then the hop has seen nobody but us.
             let mut told = way.client_address == ClientAddress::ProxyV2 && way.tells_client(parcel.meta);
             let connected = self.connector.connect(target, protocol, way.client_address, arrival).await;
@@ -178,7 +178,9 @@ impl Remote {
     /// Mail of the local MTA and our own is local mail and told as such (`Via`).
     fn client_address(&self, route: &Route, meta: &Meta) -> ClientAddress {
         match (route, meta.arrival.via) {
-            (Route::Smtp { client_address, .. }, Via::Public) if !self.without_xclient.borrow().contains(route) => {
+            (Route::Smtp { client_address, .. }, via)
+                if via.is_inbound() && !self.without_xclient.borrow().contains(route) =>
+            {
                 *client_address
             }
             // The header is expected on every connection; without a client it says LOCAL.

@@ -140,7 +140,7 @@ impl RouteTable {
             return Some(route);
         }
         match via {
-            Via::Public => Some(&self.default),
+            Via::Public | Via::Postern => Some(&self.default),
             Via::Relay | Via::Local if self.is_local(domain) => Some(&self.default),
             Via::Relay | Via::Local => self.relay.as_ref(),
         }

@@ -4,6 +4,7 @@
 //! module knows how a connection is made and kept, and no rule of mail. quinn's types leave it only
 //! for the listener, which is the other end of the same profile.
 
+pub mod courier;
 mod key;
 mod profile;
 mod purse;

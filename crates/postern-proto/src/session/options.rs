@@ -36,7 +36,7 @@ impl SessionOptions {
             via,
             size_max: limits::SIZE_MAX_DEFAULT,
             recipients_max: limits::RECIPIENTS_MAX_DEFAULT,
-            offers: Offers { dsn: via == Via::Relay, ..Offers::default() },
+            offers: Offers { dsn: via.is_reportable(), ..Offers::default() },
             xclient: false,
             author: false,
             limits: SessionLimits::default(),
