@@ -15,6 +15,7 @@ pub mod conn;
 mod crowd;
 mod deadlines;
 mod door;
+pub mod gate;
 pub mod limits;
 pub mod policy;
 pub mod postern;
