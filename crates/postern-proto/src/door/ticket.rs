@@ -121,7 +121,7 @@ pub fn check_ticket(
     if right && Kind::from_octet(ticket[0]).is_some() { Ok(()) } else { Err(TicketFault::Forged) }
 }
 
-/// Opens the sealed body of a ticket and looks at its expiry. Dearer than [`check_ticket`] by ten times: only for
+/// Opens the sealed body of a ticket and looks at its expiry. Thirty times as dear as [`check_ticket`]: only for
 /// packets that passed that.
 pub fn open_ticket(keys: &Keyring, ticket: &[u8; TICKET_BYTES], now_s: u32) -> Result<(Kind, TicketBody), TicketFault> {
     let key = keys.body(ticket[1]).ok_or(TicketFault::UnknownKey)?;
