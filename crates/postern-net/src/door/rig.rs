@@ -63,6 +63,8 @@ pub(super) enum Came {
     /// A cookie that is good.
     Cookie,
     BadCookie,
+    /// A cookie that is good, before its prefix's turn.
+    EarlyCookie,
     /// A ticket that is good for its connection id and time.
     Ticket,
     BadTicket,
@@ -73,6 +75,8 @@ struct Gate {
     clock: WallClock,
     tickets: Tickets,
     wait_s: u32,
+    /// How much later the next cookie is asked to come.
+    put_off_s: u32,
     /// Answers to a HELLO that are withheld first.
     deaf: u32,
     came: Vec<Came>,
@@ -102,6 +106,7 @@ impl Rig {
             clock,
             tickets: Tickets::Taken,
             wait_s: 0,
+            put_off_s: 0,
             deaf: 0,
             came: Vec::new(),
             seen: Vec::new(),
@@ -133,6 +138,10 @@ impl Rig {
 
     pub(super) fn wait_s(&self, wait_s: u32) {
         self.gate.lock().expect("gate").wait_s = wait_s;
+    }
+
+    pub(super) fn put_off_s(&self, put_off_s: u32) {
+        self.gate.lock().expect("gate").put_off_s = put_off_s;
     }
 
     pub(super) fn deaf(&self, hellos: u32) {
@@ -277,18 +286,28 @@ impl Gate {
             }
             Shape::Initial { token: Token::Cookie(token), .. } => {
                 match check_cookie(&self.keys, from.ip(), token, now_s) {
+                    Ok(cookie) if self.put_off_s > 0 => {
+                        self.came.push(Came::EarlyCookie);
+                        self.wait_s = std::mem::take(&mut self.put_off_s);
+                        return (false, Some(self.challenge(from, cookie.nonce, now_s)));
+                    }
                     Ok(_) => Came::Cookie,
                     Err(_) => Came::BadCookie,
                 }
             }
             Shape::Initial { dcid, token: Token::Ticket(token) } => {
                 match (check_ticket(&self.keys, token, dcid, now_s), self.tickets) {
-                    (Ok(()), Tickets::Taken) => Came::Ticket,
                     (_, Tickets::Dropped) => return (false, None),
-                    (good, _) => {
-                        self.came.push(if good.is_ok() { Came::Ticket } else { Came::BadTicket });
-                        return (false, Some(self.challenge(from, [0; 8], now_s)));
+                    (Err(_), _) => {
+                        self.came.push(Came::BadTicket);
+                        return (false, None);
                     }
+                    (Ok(()), Tickets::Demoted) => {
+                        self.came.push(Came::Ticket);
+                        let nonce = *dcid.first_chunk().expect("16 octets");
+                        return (false, Some(self.challenge(from, nonce, now_s)));
+                    }
+                    (Ok(()), Tickets::Taken) => Came::Ticket,
                 }
             }
             Shape::Initial { .. } => return (false, None),
