@@ -72,6 +72,11 @@ impl Resolver {
         Ok(Self { engine: Engine::new(options)? })
     }
 
+    /// As it was made.
+    pub fn options(&self) -> &ResolverOptions {
+        self.engine.options()
+    }
+
     /// TLSA records for a service (RFC 6698 section 3). Their signatures are not checked here.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! contract: scripts rely on them.
 
 mod buffer;
+mod identity;
 mod trust;
 
 use std::net::SocketAddr;
@@ -15,10 +16,11 @@ use postern_proto::mode::Mode;
 use crate::commands::demo::DemoArgs;
 use crate::commands::flood::FloodArgs;
 pub(crate) use buffer::{Buffer, ExportArgs, ImportArgs, MailFormat};
+pub(crate) use identity::{Identity, SiteArgs};
 pub(crate) use trust::{LearnArgs, Peer, Verdict};
 
 use crate::config::sample;
-use crate::config::values::ModeSetting;
+use crate::config::values::{DoorSetting, ModeSetting};
 
 /// A mail front door that keeps real mail moving through a spam flood.
 #[derive(Debug, Parser)]
@@ -164,6 +166,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: Peer,
     },
+    /// Who this server is to other posterns: its key, and the records that publish it
+    #[command(
+        long_about = "Who this server is to other posterns: its key, the DNS records that publish it, and its replacement. Works with the server running, and without.",
+        after_help = "Example: postern identity show; postern identity dns --domain example.org; postern identity rotate"
+    )]
+    Identity {
+        /// What to do
+        #[command(subcommand)]
+        action: Identity,
+    },
     /// Take all judgement out of the path (on), or put it back (off)
     #[command(
         long_about = "Take all judgement out of the path (on), or put it back (off): while it is on nobody is turned away or slowed for what they are, no filter is asked, and the public door is a plain queue in front of the next hop. Limits of memory, disk and connections stay. Survives a restart; `status` says it loudly. Without a word, shows whether it is on.",
@@ -223,8 +235,8 @@ pub(crate) struct ServeArgs {
     pub(crate) data: Option<PathBuf>,
     #[arg(long, value_name = "ADDR", help = sample::help("smtp", "listen"))]
     pub(crate) smtp: Option<SocketAddr>,
-    #[arg(long, value_name = "ADDR", help = sample::help("door", "listen"))]
-    pub(crate) door: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR|off", help = sample::help("door", "listen"))]
+    pub(crate) door: Option<DoorSetting>,
     #[arg(long, value_name = "ADDR", help = sample::help("admin", "listen"))]
     pub(crate) admin: Option<SocketAddr>,
     #[arg(long, value_name = "ADDR", help = sample::help("relay", "listen"))]

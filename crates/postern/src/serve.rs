@@ -10,9 +10,11 @@ pub(crate) mod doors;
 pub(crate) mod files;
 pub(crate) mod filters;
 pub(crate) mod judging;
+pub(crate) mod keys;
 mod listeners;
 pub(crate) mod modes;
 pub(crate) mod names;
+pub(crate) mod peers;
 pub(crate) mod privileges;
 pub(crate) mod queue;
 mod reload;
@@ -45,6 +47,7 @@ use admission::{Desk, Gauges};
 use judging::Judging;
 use listeners::Listeners;
 use modes::{ModesHandle, ModesTask};
+use peers::{DoorPeers, PeerFile};
 pub(crate) use privileges::pin;
 use reload::Reloader;
 use status::StatusSource;
@@ -91,6 +94,8 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let (modes_task, modes) = load_modes(&data, &config, weather.forecast())?;
     let certificate = certificate(&config)?;
     let (trust_task, trust) = TrustTask::load(&data, &config.settings.trust)?;
+    let peers =
+        DoorPeers::load(&data).map_err(|error| Failure::io(Code::Data, PeerFile::path(&data).display(), &error))?;
     let gauges = Gauges::default();
     let judging = Judging::new(&data, &config, trust.clone(), gauges.observe.clone());
     let filters = judging.filters.published();
@@ -136,6 +141,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         drain: drain.clone(),
         modes,
         judging,
+        peers,
         policy: reloader.policy(),
         status,
         reload,
@@ -320,10 +326,8 @@ fn warn_about(config: &Config) {
             );
         }
     }
-    for (what, addr) in [("door", config.settings.door.listen), ("admin", config.settings.admin.listen)] {
-        if let Some(addr) = addr {
-            tracing::info!(what, %addr, "accepted, but not part of this release");
-        }
+    if let Some(addr) = config.settings.admin.listen {
+        tracing::info!(%addr, "the admin address is accepted, but not part of this release");
     }
     if config.settings.relay.listen.is_some() && config.relay_next_hop.is_none() {
         tracing::warn!(

@@ -154,3 +154,6 @@ pub fn tlsa_choice(records: &Told<Vec<Tlsa>>, spki: &[u8]) -> TlsaChoice {
 
 /// Of each family. A host that has more is a balancer's list, and two are enough to find one that lives.
 const ADDRESSES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests;
