@@ -113,11 +113,9 @@ impl Known {
 
     /// Who may stand in for the door.
     pub(crate) fn expected(&self, domain: &str) -> Expected {
-        let known =
-            self.source.is_some_and(Source::is_secure) && !matches!(self.source, Some(Source::Remembered { .. }));
         Expected {
             domain: domain.to_owned(),
-            hosts: if known { vec![self.place.host.clone()] } else { Vec::new() },
+            hosts: if self.place_is_secure { vec![self.place.host.clone()] } else { Vec::new() },
             keys: self.place.keys.iter().map(|key| key.spki().to_vec()).collect(),
         }
     }
