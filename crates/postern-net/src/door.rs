@@ -24,3 +24,6 @@ pub use key::{KeyError, KeyPair, PublicKey};
 pub use link::{DoorStream, Link, LinkLimits};
 pub use profile::{ServerProfile, endpoint_config, peer_key, raise, server_config};
 pub use purse::{AltDoor, DOMAINS_MAX, DoorMemory, Grant, Purse, PurseError};
+
+#[cfg(test)]
+mod rig;

@@ -46,10 +46,9 @@ const CLIENT_SEND_BYTES: u64 = 4 << 20;
 const CLIENT_RECEIVE_BYTES: u32 = 64 * 1024;
 /// The same for all streams of a connection.
 const CLIENT_RECEIVE_BYTES_ALL: u32 = 4 * CLIENT_RECEIVE_BYTES;
-/// Silence after which a connection is over without a word. The client's keep-alive comes three times in it.
-const IDLE: Duration = Duration::from_secs(45);
-/// The same for a stranger at the server; the handshake's own deadline is the listener's.
-const IDLE_STRANGER: Duration = Duration::from_secs(20);
+/// Silence after which a connection is over without a word. The client's keep-alive comes twice in it, and a lost one is
+/// sent again. The handshake's own deadline is the listener's.
+const IDLE: Duration = Duration::from_secs(30);
 /// How often the client shows that it lives. Below 20 s, because that is as long as many NATs remember a UDP
 /// flow, and migration is off: a new port on the outside would end the connection. The client ends links that
 /// carry nothing by itself, so this does not keep idle ones alive for ever.
@@ -153,7 +152,7 @@ fn server_transport(class: PeerClass) -> TransportConfig {
         .receive_window(window)
         .stream_receive_window(window)
         .send_window(SERVER_SEND_BYTES)
-        .max_idle_timeout(Some(idle(if class == PeerClass::Stranger { IDLE_STRANGER } else { IDLE })))
+        .max_idle_timeout(Some(idle(IDLE)))
         .mtu_discovery_config((!small).then(MtuDiscoveryConfig::default));
     common(&mut config);
     config
