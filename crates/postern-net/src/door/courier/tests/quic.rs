@@ -142,3 +142,30 @@ async fn a_connection_that_the_server_closed_is_replaced() {
     assert!(!gone[0].1.contains("delivered"), "nobody listens: {gone:?}");
     assert_eq!(responder.taken().len(), 1);
 }
+
+#[tokio::test]
+async fn a_link_of_the_door_client_is_a_road() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let rig = crate::door::rig::Rig::start();
+    let key = KeyPair::load_or_make(&dir.path().join("key.pem")).expect("a key");
+    let purse = crate::door::Purse::open(&dir.path().join("purse")).expect("a purse");
+    let options = crate::door::DoorClientOptions::new(key, "us.example".to_owned(), purse);
+    let door = crate::door::DoorAddress {
+        domain: "friend.example".to_owned(),
+        addresses: vec![rig.address],
+        keys: vec![rig.key.public().clone()],
+        alternates: Vec::new(),
+    };
+    let link = crate::door::DoorClient::new(options).connect(&door).await.expect("a link");
+    let road: Arc<dyn Road> = Arc::new(link.clone());
+    assert_eq!((road.streams_max(), road.is_open()), (link.limits().streams as usize, true));
+    // The rig's streams say what they hear.
+    let mut stream = road.open().await.expect("a stream");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await.expect("written");
+    tokio::io::AsyncWriteExt::shutdown(&mut stream).await.expect("finished");
+    let mut back = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut back).await.expect("read");
+    assert_eq!(back, b"hello");
+    link.close();
+    assert!(!road.is_open());
+}
