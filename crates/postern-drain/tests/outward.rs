@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use postern_drain::{Closed, Doors, Drain, DrainOptions, OutboundOptions, PinnedDoor, Route, RouteTable};
 use postern_net::dns::Mx;
-use postern_net::door::Purse;
+use postern_net::door::{AltDoor, Purse};
 use postern_net::mx::MxFinder;
 use postern_net::published::Roots;
 use postern_proto::door::{CloseCode, Mode as DoorMode};
@@ -255,6 +255,7 @@ async fn a_pinned_peer_needs_no_dns_and_dns_that_fails_takes_no_door_away() {
     world.site.until_empty().await;
     assert_eq!(world.door.asked()[0].addresses, ["192.0.2.1:4000".parse().unwrap()]);
     let memory = postern_net::door::DoorMemory {
+        place: Some(AltDoor { host: "192.0.2.2".into(), port: 4001 }),
         keys: vec![key()],
         mode: DoorMode::Prefer,
         max_age_s: 3600,
@@ -265,6 +266,7 @@ async fn a_pinned_peer_needs_no_dns_and_dns_that_fails_takes_no_door_away() {
     world.purse.set_memory("known.example", Some(memory)).unwrap();
     world.send(&["eve@known.example"], LETTER).await;
     world.site.until_empty().await;
+    assert_eq!(world.door.asked()[1].addresses, ["192.0.2.2:4001".parse().unwrap()]);
     assert_eq!((world.door.got().len(), world.hop.got().len()), (2, 0));
 }
 

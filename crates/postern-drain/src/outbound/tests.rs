@@ -91,6 +91,34 @@ fn a_silent_door_is_waited_for_a_quarter_of_an_hour_and_then_port_25_is_used() {
 }
 
 #[test]
+fn a_message_meets_port_25_a_quarter_of_an_hour_after_the_first_silence_and_not_before() {
+    for first_seen_s in [0, 1, 59, 450, 899] {
+        // A message comes `first_seen_s` after the silence began and is looked at whenever its wait is over.
+        let (mut now_s, mut tried_at, mut tries) = (NOW + first_seen_s, None, 0);
+        let mut begins = (first_seen_s > 0).then_some(NOW);
+        let downgraded_at = loop {
+            let facts =
+                Facts { silent_since_s: begins, tried_ago_s: tried_at.map(|at| now_s - at), now_s, ..enforced() };
+            let step = match first(&facts) {
+                Step::Door => {
+                    (begins, tried_at) = (Some(facts.silence_begins_s()), Some(now_s));
+                    tries += 1;
+                    after(&Facts { silent_since_s: begins, tried_ago_s: Some(0), ..facts }, Closed::Silent)
+                }
+                step => step,
+            };
+            match step {
+                Step::Wait(seconds) => now_s += seconds,
+                Step::Mx { proven, .. } => break (now_s, proven),
+                Step::Door => unreachable!("the door is silent"),
+            }
+        };
+        assert_eq!(downgraded_at, (NOW + SILENCE_S, true), "seen after {first_seen_s} s");
+        assert!(tries <= 16, "{tries} tries");
+    }
+}
+
+#[test]
 fn the_beginning_of_a_silence_is_kept_while_it_lasts() {
     assert_eq!(open().silence_begins_s(), NOW);
     assert_eq!(silent(open(), 100, Some(60)).silence_begins_s(), NOW - 100);

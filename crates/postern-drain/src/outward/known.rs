@@ -18,6 +18,8 @@ pub(crate) struct Known {
     pub(crate) source: Option<Source>,
     pub(crate) mode: Mode,
     pub(crate) place: Place,
+    /// The place was learnt where nobody can forge it.
+    place_is_secure: bool,
     max_age_s: u64,
     memory: Option<DoorMemory>,
 }
@@ -38,12 +40,19 @@ impl Known {
         let signed = published.as_ref().map(|found| found.as_ref().map(|found| found.secure)).map_err(|&()| ());
         let source = outbound::source(pin.is_some(), signed, fresh.as_ref().map(|memory| memory.secure));
         let record = published.ok().flatten().map(|found| found.record);
-        let mut known = Self { source, mode: Mode::Prefer, place: Place::default(), max_age_s: 0, memory };
-        // Where the door is may be forged: it has to show a key that is not.
-        known.place = Place {
-            host: record.as_ref().and_then(|record| record.host.clone()).unwrap_or_else(|| domain.to_owned()),
-            port: record.as_ref().map_or(PORT_DEFAULT, |record| record.port),
-            keys: Vec::new(),
+        let is_memory = matches!(source, Some(Source::Remembered { .. }));
+        let remembered = fresh.as_ref().filter(|_| is_memory).and_then(|memory| memory.place.clone());
+        let place_is_secure = source.is_some_and(Source::is_secure) && (!is_memory || remembered.is_some());
+        let mut known =
+            Self { source, mode: Mode::Prefer, place: Place::default(), place_is_secure, max_age_s: 0, memory };
+        // Where the memory counts, an answer about the place counts as little as one about the keys.
+        known.place = match (&record, remembered) {
+            (_, Some(place)) => Place { host: place.host, port: place.port, keys: Vec::new() },
+            (Some(record), None) => {
+                let host = record.host.clone().unwrap_or_else(|| domain.to_owned());
+                Place { host, port: record.port, keys: Vec::new() }
+            }
+            (None, None) => Place { host: domain.to_owned(), port: PORT_DEFAULT, keys: Vec::new() },
         };
         match (source, pin, record, fresh) {
             (Some(Source::Pinned), Some(pin), ..) => {
@@ -104,17 +113,16 @@ impl Known {
 
     /// Who may stand in for the door.
     pub(crate) fn expected(&self, domain: &str) -> Expected {
-        let known =
-            self.source.is_some_and(Source::is_secure) && !matches!(self.source, Some(Source::Remembered { .. }));
         Expected {
             domain: domain.to_owned(),
-            hosts: if known { vec![self.place.host.clone()] } else { Vec::new() },
+            hosts: if self.place_is_secure { vec![self.place.host.clone()] } else { Vec::new() },
             keys: self.place.keys.iter().map(|key| key.spki().to_vec()).collect(),
         }
     }
 
     fn memory_at(&self, now_s: u64, silent_since_s: Option<u64>) -> DoorMemory {
         DoorMemory {
+            place: Some(AltDoor { host: self.place.host.clone(), port: self.place.port }),
             keys: self.place.keys.clone(),
             mode: self.mode,
             // A pin binds for as long as it stands, not longer.

@@ -87,3 +87,6 @@ fn closed(error: &DoorError) -> Closed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use tokio::io::DuplexStream;
 
 use super::*;
 
+mod quic;
 mod responder;
 
 use responder::{Responder, Rules, wire};

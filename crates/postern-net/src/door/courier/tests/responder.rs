@@ -74,7 +74,7 @@ impl Responder {
         self.shared.cut.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn serve(&self, stream: DuplexStream, rules: Rules) {
+    pub(super) fn serve(&self, stream: impl Octets + 'static, rules: Rules) {
         let responder = self.clone();
         self.shared.streams.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
@@ -86,7 +86,7 @@ impl Responder {
         });
     }
 
-    async fn talk(&self, stream: DuplexStream, rules: Rules) -> std::io::Result<()> {
+    async fn talk(&self, stream: impl Octets, rules: Rules) -> std::io::Result<()> {
         let (reader, mut writer) = tokio::io::split(stream);
         let mut reader = BufReader::new(reader);
         let mut recipients: Vec<String> = Vec::new();
