@@ -83,7 +83,7 @@ impl Shell {
             slot,
             index,
             conn: Conn::new(session),
-            wire: Wire::new(stream),
+            wire: Wire::tcp(stream),
             need: Need::Input,
             rest: Vec::new(),
             unsent: Vec::new(),
@@ -188,7 +188,7 @@ impl Shell {
             return false;
         }
         if self.unsent.is_empty() {
-            let _untold = self.wire.try_write(out);
+            let _untold = self.wire.try_write(context, out);
         }
         self.wire.say_goodbye();
         let core = Rc::clone(&self.core);
@@ -373,7 +373,7 @@ impl Shell {
                     other => break Poll::Ready(other),
                 }
             } else {
-                match self.wire.try_write(&self.unsent[sent..]) {
+                match self.wire.try_write(context, &self.unsent[sent..]) {
                     Ok(n) => {
                         sent += n;
                         continue;

@@ -20,6 +20,7 @@ mod interpreter;
 mod kernel;
 mod program;
 mod ranges;
+pub mod split;
 
 use std::io;
 use std::net::TcpListener;

@@ -20,7 +20,7 @@ pub(crate) use identity::{Identity, SiteArgs};
 pub(crate) use trust::{LearnArgs, Peer, Verdict};
 
 use crate::config::sample;
-use crate::config::values::ModeSetting;
+use crate::config::values::{DoorSetting, ModeSetting};
 
 /// A mail front door that keeps real mail moving through a spam flood.
 #[derive(Debug, Parser)]
@@ -235,8 +235,8 @@ pub(crate) struct ServeArgs {
     pub(crate) data: Option<PathBuf>,
     #[arg(long, value_name = "ADDR", help = sample::help("smtp", "listen"))]
     pub(crate) smtp: Option<SocketAddr>,
-    #[arg(long, value_name = "ADDR", help = sample::help("door", "listen"))]
-    pub(crate) door: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR|off", help = sample::help("door", "listen"))]
+    pub(crate) door: Option<DoorSetting>,
     #[arg(long, value_name = "ADDR", help = sample::help("admin", "listen"))]
     pub(crate) admin: Option<SocketAddr>,
     #[arg(long, value_name = "ADDR", help = sample::help("relay", "listen"))]

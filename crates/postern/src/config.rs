@@ -11,6 +11,7 @@ pub(crate) mod settings;
 pub(crate) mod values;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::exit::{Code, Failure};
 pub(crate) use parse::Fault;
 use parse::Source;
 use settings::Settings;
-use values::{Addresses, ClientAddressSetting, ModeSetting, RecipientsSetting};
+use values::{Addresses, ClientAddressSetting, DoorSetting, ModeSetting, RecipientsSetting};
 
 /// What runs.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) deliver_by_domain: BTreeMap<String, Route>,
     /// Modes of single domains when no command is in force.
     pub(crate) mode_by_domain: BTreeMap<String, ModeSetting>,
+    /// Where the postern listens.
+    pub(crate) door: Option<SocketAddr>,
     /// Where mail from the relay listener goes.
     pub(crate) relay_next_hop: Option<Route>,
     /// Who judges content, in the order of asking.
@@ -93,6 +96,11 @@ impl Config {
             Some(text) => Some(relay_route(text).map_err(|what| source_fault(source, "relay.next_hop", &what))?),
             None => None,
         };
+        let door = match settings.door.listen {
+            Some(DoorSetting::At(addr)) => Some(addr),
+            None if flags.config.is_none() => Some(DOOR_DEFAULT),
+            Some(DoorSetting::Off) | None => None,
+        };
         let filters = judging::filters(&settings, source)?;
         let config = Self {
             settings,
@@ -101,6 +109,7 @@ impl Config {
             deliver,
             deliver_by_domain,
             mode_by_domain,
+            door,
             relay_next_hop,
             filters,
         };
@@ -335,6 +344,8 @@ fn system_hostname() -> String {
     if postern_proto::address::is_domain_or_literal(&name) { name } else { "localhost".to_owned() }
 }
 
+/// Of a server that was started without a configuration.
+const DOOR_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 2526));
 const DEFAULT_DOMAINS: [&str; 2] = ["localhost", "example.com"];
 const RECIPIENTS_MAX_MIN: usize = 100;
 /// What the spool takes for one segment.

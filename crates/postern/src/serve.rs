@@ -336,10 +336,8 @@ fn warn_about(config: &Config) {
             );
         }
     }
-    for (what, addr) in [("door", config.settings.door.listen), ("admin", config.settings.admin.listen)] {
-        if let Some(addr) = addr {
-            tracing::info!(what, %addr, "accepted, but not part of this release");
-        }
+    if let Some(addr) = config.settings.admin.listen {
+        tracing::info!(%addr, "the admin address is accepted, but not part of this release");
     }
     if config.settings.relay.listen.is_some() && config.relay_next_hop.is_none() {
         tracing::warn!(

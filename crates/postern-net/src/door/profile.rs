@@ -201,6 +201,10 @@ fn crypto() -> Arc<CryptoProvider> {
 }
 
 fn server_tls(keys: &KeyPair) -> Arc<QuicServerConfig> {
+    Arc::new(QuicServerConfig::try_from(server_rustls(keys)).expect("the ring provider has AES-128-GCM"))
+}
+
+fn server_rustls(keys: &KeyPair) -> rustls::ServerConfig {
     let crypto = crypto();
     let verifier = AnyKey { algorithms: crypto.signature_verification_algorithms };
     let mut config = rustls::ServerConfig::builder_with_provider(crypto)
@@ -214,13 +218,18 @@ fn server_tls(keys: &KeyPair) -> Arc<QuicServerConfig> {
     config.max_early_data_size = 0;
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Arc::new(QuicServerConfig::try_from(config).expect("the ring provider has AES-128-GCM"))
+    config
 }
 
 /// The client's TLS for one attempt: shows `keys`, takes one of `expected`.
 ///
 /// The second value tells after the attempt whether the server showed another one.
 pub(super) fn client_tls(keys: &KeyPair, expected: &[PublicKey]) -> (Arc<QuicClientConfig>, WrongKeyShown) {
+    let (config, wrong) = client_rustls(keys, expected);
+    (Arc::new(QuicClientConfig::try_from(config).expect("the ring provider has AES-128-GCM")), wrong)
+}
+
+fn client_rustls(keys: &KeyPair, expected: &[PublicKey]) -> (rustls::ClientConfig, WrongKeyShown) {
     let crypto = crypto();
     let wrong = WrongKeyShown::default();
     let verifier = OneOf {
@@ -238,7 +247,7 @@ pub(super) fn client_tls(keys: &KeyPair, expected: &[PublicKey]) -> (Arc<QuicCli
     config.enable_early_data = false;
     config.enable_sni = false;
     config.resumption = Resumption::disabled();
-    (Arc::new(QuicClientConfig::try_from(config).expect("the ring provider has AES-128-GCM")), wrong)
+    (config, wrong)
 }
 
 /// Set when the server showed a key that was not expected of it: quinn tells only that TLS failed.

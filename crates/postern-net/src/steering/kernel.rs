@@ -5,14 +5,14 @@
 
 #![expect(unsafe_code, reason = "socket options that no library wraps")]
 
-use std::net::TcpListener;
+use std::os::fd::AsFd;
 
 use super::SteeringError;
 use super::program::Program;
 
-/// Gives the group of this listener a program, in the place of any other.
+/// Gives the group of this socket a program, in the place of any other.
 #[cfg(target_os = "linux")]
-pub(super) fn attach(listener: &TcpListener, program: &Program) -> Result<(), SteeringError> {
+pub(super) fn attach(socket: &impl AsFd, program: &Program) -> Result<(), SteeringError> {
     let length = u16::try_from(program.len())
         .map_err(|_| SteeringError::Refused(std::io::Error::from(std::io::ErrorKind::FileTooLarge)))?;
     let mut filter: Vec<libc::sock_filter> = program
@@ -24,26 +24,26 @@ pub(super) fn attach(listener: &TcpListener, program: &Program) -> Result<(), St
     // SAFETY: the option takes a `struct sock_fprog`, whose size is given. It points to `length`
     // instructions in `filter`, which outlives the call; the kernel only reads them, checks them
     // itself, and keeps a copy.
-    set(listener, libc::SO_ATTACH_REUSEPORT_CBPF, &argument)
+    set(socket, libc::SO_ATTACH_REUSEPORT_CBPF, &argument)
 }
 
 /// Takes the program away.
 #[cfg(target_os = "linux")]
-pub(super) fn detach(listener: &TcpListener) -> Result<(), SteeringError> {
+pub(super) fn detach(socket: &impl AsFd) -> Result<(), SteeringError> {
     let unused: libc::c_int = 0;
-    set(listener, libc::SO_DETACH_REUSEPORT_BPF, &unused)
+    set(socket, libc::SO_DETACH_REUSEPORT_BPF, &unused)
 }
 
 #[cfg(target_os = "linux")]
-fn set<T>(listener: &TcpListener, option: libc::c_int, argument: &T) -> Result<(), SteeringError> {
+fn set<T>(socket: &impl AsFd, option: libc::c_int, argument: &T) -> Result<(), SteeringError> {
     use std::os::fd::AsRawFd;
 
     let size = libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0);
-    // SAFETY: `listener` is borrowed, so the descriptor is open; `argument` is a live value of the
+    // SAFETY: `socket` is borrowed, so the descriptor is open; `argument` is a live value of the
     // size given. What it points to, if anything, the callers answer for.
     let result = unsafe {
         libc::setsockopt(
-            listener.as_raw_fd(),
+            socket.as_fd().as_raw_fd(),
             libc::SOL_SOCKET,
             option,
             std::ptr::from_ref(argument).cast::<libc::c_void>(),
@@ -55,12 +55,12 @@ fn set<T>(listener: &TcpListener, option: libc::c_int, argument: &T) -> Result<(
 
 /// Elsewhere there is nothing like it.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn attach(_listener: &TcpListener, _program: &Program) -> Result<(), SteeringError> {
+pub(super) fn attach(_socket: &impl AsFd, _program: &Program) -> Result<(), SteeringError> {
     Err(SteeringError::Unsupported)
 }
 
 /// Elsewhere there is nothing like it.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn detach(_listener: &TcpListener) -> Result<(), SteeringError> {
+pub(super) fn detach(_socket: &impl AsFd) -> Result<(), SteeringError> {
     Err(SteeringError::Unsupported)
 }

@@ -52,6 +52,11 @@ impl Program {
         self.0.is_empty()
     }
 
+    /// As written out by hand.
+    pub(super) fn from_instructions(instructions: Vec<Instruction>) -> Self {
+        Self(instructions)
+    }
+
     pub(super) fn instructions(&self) -> &[Instruction] {
         &self.0
     }

@@ -18,7 +18,6 @@ pub(super) const TEXT: u8 = 3;
 pub(super) const ARRAY: u8 = 4;
 pub(super) const MAP: u8 = 5;
 const NEGATIVE: u8 = 1;
-const TAG: u8 = 6;
 const SIMPLE: u8 = 7;
 
 /// What has not been read yet of an item.
@@ -57,18 +56,15 @@ impl<'a> Reader<'a> {
     fn skip_at(&mut self, depth: u32) -> Result<(), NotCbor> {
         let (major, value) = self.head()?;
         let items = match major {
-            UINT | NEGATIVE | SIMPLE => 0,
-            BYTES | TEXT => {
-                self.take(value)?;
-                0
-            }
+            UINT | NEGATIVE | SIMPLE => return Ok(()),
+            BYTES | TEXT => return self.take(value).map(drop),
             ARRAY => value,
             MAP => value.checked_mul(2).ok_or(NotCbor)?,
-            TAG => 1,
-            _ => return Err(NotCbor),
+            // A tag has one item in it.
+            _ => 1,
         };
         // Each item has an octet at least: no long loop behind a short announcement.
-        if items > self.0.len() as u64 || (items > 0 && depth == 0) {
+        if items > self.0.len() as u64 || depth == 0 {
             return Err(NotCbor);
         }
         (0..items).try_for_each(|_| self.skip_at(depth - 1))

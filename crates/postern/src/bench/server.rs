@@ -53,7 +53,7 @@ impl Server {
         }
         let mut command = command(setup.descriptors).map_err(|error| failed("this program", &error))?;
         let child = command
-            .args(["serve", "--smtp", "127.0.0.1:0"])
+            .args(["serve", "--smtp", "127.0.0.1:0", "--door", "off"])
             .args(if setup.delivers { &[][..] } else { &["--deliver", "none"] })
             .args(["--pin", &CORE.to_string(), "--flush-delay-ms", &setup.flush_delay_ms.to_string()])
             .arg("--data")

@@ -67,7 +67,7 @@ impl Site {
             Some(host) => host.trim_end_matches('.').to_lowercase(),
             None => config.hostname.to_lowercase(),
         };
-        let port = config.settings.door.listen.map_or(PORT_DEFAULT, |address| address.port());
+        let port = config.door.map_or(PORT_DEFAULT, |address| address.port());
         let port = if port == 0 { PORT_DEFAULT } else { port };
         Ok(Self { domains, host, port, files: KeyFiles::of(data), is_running })
     }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::definition::{Section, section};
 use super::values::{
-    Addresses, ClientAddressSetting, DnssecSetting, LogFormat, LogLevel, ModeSetting, Network, OnSpam,
+    Addresses, ClientAddressSetting, DnssecSetting, DoorSetting, LogFormat, LogLevel, ModeSetting, Network, OnSpam,
     RecipientsSetting, Size, Span, SteeringSetting,
 };
 
@@ -70,10 +70,10 @@ section! {
 }
 
 section! {
-    /// The postern: the authenticated door. The address is accepted; this release prints door=off.
+    /// The postern: the authenticated door, QUIC over UDP, for servers that prove who they are. See docs/postern.md.
     Door, "door", {
-        /// UDP address of the postern.
-        listen: Option<SocketAddr> = example "\"127.0.0.1:2526\"";
+        /// UDP address of the postern, or off. Without a configuration file 127.0.0.1:2526; with one, off until it is given.
+        listen: Option<DoorSetting> = example "\"0.0.0.0:2526\"";
     }
 }
 

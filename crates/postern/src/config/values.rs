@@ -91,6 +91,15 @@ pub(crate) enum SteeringSetting {
     Off,
 }
 
+/// Where the postern listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DoorSetting {
+    /// Nowhere.
+    Off,
+    /// UDP.
+    At(SocketAddr),
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -271,6 +280,21 @@ impl FromStr for DnssecSetting {
 }
 
 impl<'de> Deserialize<'de> for DnssecSetting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl FromStr for DoorSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |_| format!("\"{text}\" is no address with a port: write 0.0.0.0:2526, [::]:2526 or off");
+        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::At).map_err(wrong) }
+    }
+}
+
+impl<'de> Deserialize<'de> for DoorSetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }

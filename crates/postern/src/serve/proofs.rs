@@ -14,7 +14,7 @@ use crate::exit::{Code, Failure};
 /// The resolver's, or its trust anchor's.
 pub(super) fn start(config: &Config, peers: &DoorPeers) -> Result<Option<KeyDesk>, Failure> {
     let settings = &config.settings;
-    if settings.door.listen.is_none() {
+    if config.door.is_none() {
         return Ok(None);
     }
     let mut pins = peers.follow();

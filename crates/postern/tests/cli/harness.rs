@@ -42,9 +42,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `postern serve` in `dir` with these flags, the public door on a free port.
+    /// Starts `postern serve` in `dir` with these flags, the public door on a free port; the postern only when they
+    /// say where.
     pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {
-        Self::spawn(dir, &[&["--smtp", "127.0.0.1:0"], flags].concat())
+        let door: &[&str] = if flags.contains(&"--door") { &[] } else { &["--door", "off"] };
+        Self::spawn(dir, &[&["--smtp", "127.0.0.1:0"], door, flags].concat())
     }
 
     /// Starts it with exactly these flags.

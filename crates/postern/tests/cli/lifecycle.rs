@@ -100,7 +100,7 @@ fn of_servers_started_at_once_in_one_data_directory_the_one_that_runs_can_be_ask
     let dir = tempfile::tempdir().expect("scratch");
     let start = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postern"));
-        command.args(["serve", "--smtp", "127.0.0.1:0"]).current_dir(dir.path());
+        command.args(["serve", "--smtp", "127.0.0.1:0", "--door", "off"]).current_dir(dir.path());
         command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts")
     };
     let mut servers: Vec<_> = (0..4).map(|_| start()).collect();

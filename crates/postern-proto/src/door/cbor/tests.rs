@@ -76,6 +76,7 @@ fn nesting_ends_at_eight() {
     let nested = |depth: usize| [vec![0x81; depth], vec![0]].concat();
     assert!(skips(&nested(8)));
     assert!(!skips(&nested(9)));
+    assert!(!skips(&[vec![0x81; 8], vec![0x80]].concat()), "an empty one nests too");
     assert!(!skips(&nested(10_000)));
     assert!(!skips(&[vec![0xc1; 10_000], vec![0]].concat()), "tags nest too");
 }

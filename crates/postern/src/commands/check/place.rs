@@ -87,10 +87,8 @@ pub(super) fn check_addresses(config: &Config, findings: &mut Findings) {
             },
         }
     }
-    for (name, addr) in [("door", config.settings.door.listen), ("admin", config.settings.admin.listen)] {
-        if let Some(addr) = addr {
-            findings.note(format!("{name} at {addr}: not part of this release, nothing will listen there"), "");
-        }
+    if let Some(addr) = config.settings.admin.listen {
+        findings.note(format!("admin at {addr}: not part of this release, nothing will listen there"), "");
     }
     if config.settings.relay.listen.is_some() && config.relay_next_hop.is_none() {
         findings.wrong(

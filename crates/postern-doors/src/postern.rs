@@ -1,0 +1,3 @@
+//! The authenticated door.
+
+pub(crate) mod authority;
