@@ -16,6 +16,7 @@ pub(crate) mod modes;
 pub(crate) mod names;
 pub(crate) mod peers;
 pub(crate) mod privileges;
+mod proofs;
 pub(crate) mod queue;
 mod reload;
 pub(crate) mod status;
@@ -111,6 +112,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let (steering_task, steering) = SteeringTask::new(&mut listeners.smtp, trust.book());
     let identity = admission::identity(reloader.config(), &trust)?;
     let admission = admission::admission(reloader.config(), &trust, &judging.bypass, &gauges, identity.clone())?;
+    let keys = proofs::start(reloader.config(), &peers)?;
     let desk = Desk { identity: identity.clone(), book: trust.book() };
     let doors = doors::start(doors::Wiring {
         spool: spool.clone(),
@@ -134,8 +136,16 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     }));
     announce(&smtp, &relay);
     let (reload, reload_requests) = mpsc::channel(1);
-    let status =
-        StatusSource { started: Instant::now(), smtp, relay, doors: doors.counters(), steering, weather, identity };
+    let status = StatusSource {
+        started: Instant::now(),
+        smtp,
+        relay,
+        doors: doors.counters(),
+        steering,
+        weather,
+        identity,
+        keys,
+    };
     let owners = Owners {
         spool: spool.clone(),
         drain: drain.clone(),

@@ -88,9 +88,9 @@ fn record(text: &[u8]) -> Option<Psd> {
 /// The next name: one label shorter, and of long names the last seven labels.
 fn above(name: &str) -> Option<&str> {
     let labels = name.split('.').count();
-    let dots = name.match_indices('.').map(|(dot, _)| dot);
+    let mut dots = name.match_indices('.').map(|(dot, _)| dot);
     let skip = if labels > LABELS_AFTER_THE_FIRST { labels - LABELS_AFTER_THE_FIRST } else { 1 };
-    let dot = dots.skip(skip - 1).next()?;
+    let dot = dots.nth(skip - 1)?;
     Some(&name[dot + 1..])
 }
 

@@ -121,11 +121,11 @@ pub enum NoRecord {
 /// # Errors
 /// [`NoRecord`].
 pub fn choose(texts: &[Box<[u8]>]) -> Result<Option<DoorRecord>, NoRecord> {
-    let read = |text: &Box<[u8]>| match DoorRecord::parse(&String::from_utf8_lossy(text)) {
+    let read = |text: &[u8]| match DoorRecord::parse(&String::from_utf8_lossy(text)) {
         Err(RecordFault::Version) => None,
         read => Some(read),
     };
-    let mut ours = texts.iter().filter_map(read);
+    let mut ours = texts.iter().map(AsRef::as_ref).filter_map(read);
     match (ours.next(), ours.next()) {
         (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(NoRecord::Several),

@@ -226,11 +226,11 @@ impl<'a> Chain<'a> {
                 used.extend(records);
                 return Self { found, used };
             }
-            let alias = here.filter_map(|record| match &record.data {
+            let mut alias = here.filter_map(|record| match &record.data {
                 RData::CNAME(target) => Some((record, &target.0)),
                 _ => None,
             });
-            let Some((record, target)) = alias.last() else { break };
+            let Some((record, target)) = alias.next() else { break };
             used.push(record);
             at = target;
         }

@@ -95,7 +95,9 @@ impl PeerFile {
     pub(crate) fn load(data: &Path) -> io::Result<Self> {
         let bytes = match std::fs::read(Self::path(data)) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { version: FORMAT_VERSION, ..Self::default() });
+            }
             Err(error) => return Err(error),
         };
         let file: Self = serde_json::from_slice(&bytes)?;
