@@ -162,12 +162,7 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// A place for a new connection.
-    pub(crate) fn insert(&self, class: Class) -> (usize, Rc<Slot>) {
-        self.insert_for(class, None)
-    }
-
-    /// A place for a mail stream of this peer.
+    /// A place for a new connection, or for a mail stream of a peer.
     pub(crate) fn insert_for(&self, class: Class, principal: Option<Rc<Principal>>) -> (usize, Rc<Slot>) {
         self.serials.set(self.serials.get() + 1);
         let slot = Rc::new(Slot::new(self.serials.get(), class, principal));

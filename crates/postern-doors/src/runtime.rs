@@ -157,7 +157,7 @@ impl Core {
         plain.offers = Offers {
             eight_bit: policy.offers.eight_bit,
             smtputf8: policy.offers.smtputf8,
-            dsn: plain.via == Via::Relay,
+            dsn: plain.via.is_reportable(),
             starttls: self.shared.tls.is_some(),
         };
         let xclient = SessionOptions { xclient: true, ..plain.clone() };
@@ -396,6 +396,10 @@ impl Surroundings for World<'_> {
         let Some(author) = author else { return Ok(()) };
         let peer = self.slot.principal.as_deref();
         let why = match (author, peer) {
+            // Reports go to the envelope sender: aimed at others they would be backscatter of ours.
+            (Ok(_), Some(peer)) if client.sender.is_some_and(|sender| !peer.owns(&sender.domain)) => {
+                "the envelope sender is not of your domain"
+            }
             (Ok(author), Some(peer)) if ground_of(author, peer).is_some() => return Ok(()),
             (Ok(_), _) => "the author is not of your domain",
             (Err(fault), _) => fault.as_str(),

@@ -78,10 +78,10 @@ impl Shell {
         let proxied = among(&core.shared.proxy_from);
         let options = core.session_options(!proxied && among(&core.shared.xclient_from));
         let session = Session::new(options, peer, local, proxied, now);
-        let shell = Self::around(core, session, Wire::tcp(stream), (class, None));
+        let mut shell = Self::around(core, session, Wire::tcp(stream), (class, None));
         // A balancer says its PROXY header at once, and must.
-        let greet_at = if proxied { now } else { now.after(core.usher.greet_wait(class)) };
-        Self { greet_at, ..shell }
+        shell.greet_at = if proxied { now } else { now.after(core.usher.greet_wait(class)) };
+        shell
     }
 
     /// Around a mail stream of the postern. It was greeted by ACCEPT, and TLS is on; messages come no slower than
@@ -96,11 +96,17 @@ impl Shell {
         let now = core.now();
         let mut session = Session::new(core.session_options(false), peer, local, false, now);
         session.handle_tls(now, postern_net::door::tls_facts());
-        let shell = Self::around(core, session, Wire::quic(send, receive), (class, Some(principal)));
-        Self { greeted: true, floor, ..shell }
+        let mut shell = Self::around(core, session, Wire::quic(send, receive), (class, Some(principal)));
+        (shell.greeted, shell.floor) = (true, floor);
+        shell
     }
 
-    fn around(core: &Rc<Core>, session: Session, wire: Wire, (class, principal): (Class, Option<Rc<Principal>>)) -> Self {
+    fn around(
+        core: &Rc<Core>,
+        session: Session,
+        wire: Wire,
+        (class, principal): (Class, Option<Rc<Principal>>),
+    ) -> Self {
         let now = core.now();
         let ip = session.peer().ip().to_canonical();
         let (index, slot) = core.slots.insert_for(class, principal);

@@ -22,7 +22,7 @@ pub use clock::WallClock;
 pub use error::DoorError;
 pub use key::{KeyError, KeyPair, PublicKey};
 pub use link::{DoorStream, Link, LinkLimits};
-pub use profile::{ServerProfile, endpoint_config, peer_key, raise, server_config};
+pub use profile::{ServerProfile, endpoint_config, peer_key, raise, server_config, tls_facts};
 pub use purse::{AltDoor, DOMAINS_MAX, DoorMemory, Grant, Purse, PurseError};
 
 #[cfg(test)]

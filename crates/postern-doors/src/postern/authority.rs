@@ -27,8 +27,16 @@ pub(crate) enum Ground {
 
 /// On what ground the peer may bring mail of this author; none, and it has to take it to port 25.
 pub(crate) fn ground_of(author: &Author, peer: &Principal) -> Option<Ground> {
-    let below_org = author.domain.strip_suffix(&*peer.org).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    (author.domain == peer.domain || (below_org && !peer.org.is_empty())).then_some(Ground::Own)
+    peer.owns(&author.domain).then_some(Ground::Own)
+}
+
+impl Principal {
+    /// Whether a domain (lower case) is of this peer's own organisation. Who owns a zone can speak for all below it anyway:
+    /// he could publish whatever is asked for there.
+    pub(crate) fn owns(&self, domain: &str) -> bool {
+        let below_org = domain.strip_suffix(&*self.org).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        *domain == *self.domain || (below_org && !self.org.is_empty())
+    }
 }
 
 #[cfg(test)]
