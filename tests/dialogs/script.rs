@@ -30,6 +30,8 @@ pub(crate) struct Dialog {
 pub(crate) struct Options {
     /// `@via relay`: the relay listener.
     pub(crate) relay: bool,
+    /// `@via postern`: a mail stream of the peer `peer.example`; it is not greeted.
+    pub(crate) postern: bool,
     /// `@size_max N`.
     pub(crate) size_max: Option<u64>,
     /// `@recipients_max N`.
@@ -242,6 +244,8 @@ impl Options {
         let number = || value.parse::<u64>().map_err(|_| format!("@{name} wants a number"));
         match (name, value) {
             ("via", "relay") => self.relay = true,
+            // The daemon serves these behind a handshake that a script cannot shake.
+            ("via", "postern") => (self.postern, self.pure_only) = (true, true),
             ("size_max", _) => self.size_max = Some(number()?),
             ("recipients_max", _) => self.recipients_max = usize::try_from(number()?).ok(),
             ("tls", "on") => self.tls = true,

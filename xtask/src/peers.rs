@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// What the tests and benches talk to. `openssl` makes keys and is on every machine that has apt.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 13] = [
     "postfix",
     "dovecot-core",
     "dovecot-lmtpd",
@@ -25,10 +25,12 @@ const PACKAGES: [&str; 11] = [
     "spamd",
     "python3-milter",
     "nsd",
+    "unbound",
+    "ldnsutils",
 ];
 
 /// A file of each peer: when all are there, nothing is left to do.
-const LANDMARKS: [&str; 9] = [
+const LANDMARKS: [&str; 11] = [
     "usr/lib/postfix/sbin/master",
     "usr/sbin/smtp-source",
     "usr/lib/dovecot/lmtp",
@@ -38,6 +40,8 @@ const LANDMARKS: [&str; 9] = [
     "usr/sbin/spamd",
     "usr/lib/python3/dist-packages/Milter/__init__.py",
     "usr/sbin/nsd",
+    "usr/sbin/unbound",
+    "usr/bin/ldns-signzone",
 ];
 
 /// Written last, so that an interrupted run starts again. It names the packages: when a test needs a further one, the

@@ -4,12 +4,15 @@
 //! the session's answers. It owns no socket, timer or thread; the shell in [`crate::shell`] pumps
 //! it, the simulator and the tests drive it with surroundings of their own.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use postern_proto::address::Address;
+use postern_proto::author::{Author, AuthorFault};
 use postern_proto::checks::Checks;
 use postern_proto::envelope::Refusal;
 use postern_proto::mode::Mode;
+use postern_proto::reply::{Enhanced, Reply};
 use postern_proto::session::{Answer, Ask, Eviction, Finished, RecipientVerdict, Session, StoreFault, Then};
 use postern_proto::time::Instant;
 use postern_spool::{Body, EventKind, Fate, ItemId, Lane, NewItem, Refusal as SpoolRefusal, When};
@@ -22,6 +25,17 @@ pub trait Surroundings {
     /// What is known of the client whose message is whole: goes into its metadata, and its class
     /// into its lane.
     fn checks(&mut self, client: &Client<'_>) -> Checks;
+    /// Whether this peer may bring a message of this author. Asked when the message is whole and
+    /// before anything of it is promised or handed on; a streamed body is with the spool by then,
+    /// and is given back when the answer is a refusal. Doors that take mail from anybody have not asked
+    /// for the author and need no words of their own here; a door that has must.
+    ///
+    /// # Errors
+    /// The reply that the client gets instead.
+    fn may_bring(&mut self, author: Option<&Result<Author, AuthorFault>>, client: &Client<'_>) -> Result<(), Reply> {
+        let _whoever = client;
+        author.map_or(Ok(()), |_| Err(use_mx("this door cannot tell who may bring it")))
+    }
     /// A name for a new item.
     fn new_id(&mut self) -> ItemId;
     /// Stores a piece of a large body.
@@ -251,7 +265,15 @@ impl Conn {
                 let id = *self.item.get_or_insert_with(|| world.new_id());
                 world.write_body(id, piece);
             }
-            Then::Ask(Ask::Finish(finished)) => self.finish(*finished, world),
+            Then::Ask(Ask::Finish(finished)) => {
+                let client = client_of(&self.session, finished.meta.sender.as_ref());
+                if let Err(reply) = world.may_bring(finished.author.as_ref(), &client) {
+                    self.abandon(world);
+                    self.answer(now, Answer::Refused(reply), out, world);
+                    return None;
+                }
+                self.finish(*finished, world);
+            }
             Then::Ask(Ask::Commit) => {
                 if let Some(id) = self.item {
                     world.commit(id);
@@ -266,7 +288,7 @@ impl Conn {
     }
 
     fn finish(&mut self, finished: Finished, world: &mut impl Surroundings) {
-        let Finished { mut meta, mode, body } = finished;
+        let Finished { mut meta, mode, body, author: _ } = finished;
         let id = self.item.take().unwrap_or_else(|| world.new_id());
         let now_unix_ms = world.unix_ms();
         meta.arrival.at_unix_ms = now_unix_ms;
@@ -294,6 +316,12 @@ impl Conn {
     pub fn item(&self) -> Option<ItemId> {
         self.item
     }
+}
+
+/// The refusal of a message that may not come by this door: behind `USE-MX` the sender's side
+/// delivers by port 25, so that the postern never delivers worse than that would.
+pub fn use_mx(why: &str) -> Reply {
+    Reply { code: 550, enhanced: Some(Enhanced(5, 7, 1)), text: Cow::Owned(format!("USE-MX: {why}")) }
 }
 
 fn client_of<'a>(session: &'a Session, sender: Option<&'a Address>) -> Client<'a> {

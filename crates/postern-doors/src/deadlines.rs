@@ -15,6 +15,7 @@ use postern_spool::{EventKind, ItemId};
 use postern_trust::Class;
 
 use crate::admission::Places;
+use crate::postern::authority::Principal;
 
 /// What a connection shares with the rest of its runtime. Cheap to keep, never sent.
 pub(crate) struct Slot {
@@ -31,6 +32,8 @@ pub(crate) struct Slot {
     pub(crate) looked_into: Cell<u64>,
     /// What was found out about it and its present transaction, once that is known.
     pub(crate) findings: RefCell<Option<Box<Findings>>>,
+    /// Whose mail it may bring, when it is a stream of the postern.
+    pub(crate) principal: Option<Rc<Principal>>,
     told_to_go: Cell<Option<Eviction>>,
     called: Cell<bool>,
     deadline: Cell<Instant>,
@@ -52,9 +55,10 @@ pub(crate) enum Letter {
 }
 
 impl Slot {
-    pub(crate) fn new(serial: u64, class: Class) -> Self {
+    pub(crate) fn new(serial: u64, class: Class, principal: Option<Rc<Principal>>) -> Self {
         Self {
             serial,
+            principal,
             class: Cell::new(class),
             early_talker: Cell::default(),
             bad_helo: Cell::default(),
@@ -158,10 +162,10 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// A place for a new connection.
-    pub(crate) fn insert(&self, class: Class) -> (usize, Rc<Slot>) {
+    /// A place for a new connection, or for a mail stream of a peer.
+    pub(crate) fn insert_for(&self, class: Class, principal: Option<Rc<Principal>>) -> (usize, Rc<Slot>) {
         self.serials.set(self.serials.get() + 1);
-        let slot = Rc::new(Slot::new(self.serials.get(), class));
+        let slot = Rc::new(Slot::new(self.serials.get(), class, principal));
         let mut slots = self.slots.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
             slots.push(None);

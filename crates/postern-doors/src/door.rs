@@ -19,7 +19,7 @@ use postern_trust::pressure::Level;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
 use crate::admission::Admission;
 use crate::callout::CalloutCache;
@@ -186,39 +186,7 @@ async fn run(
     news: Arc<Notify>,
     mut stopped: watch::Receiver<Option<Duration>>,
 ) {
-    let dispatcher = tokio::task::spawn_local({
-        let core = Rc::clone(&core);
-        async move {
-            loop {
-                news.notified().await;
-                core.dispatch();
-            }
-        }
-    });
-    let ticker = tokio::task::spawn_local({
-        let core = Rc::clone(&core);
-        async move {
-            let mut ticks = tokio::time::interval(limits::TICK);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                let due = ticks.tick().await;
-                core.usher.note_lag(due.elapsed());
-                core.slots.fire(core.now());
-                core.usher.send_idle_away(core.now(), &core.slots);
-                core.flush_if_old();
-            }
-        }
-    });
-    let pacer = tokio::task::spawn_local(call_strangers(Rc::clone(&core)));
-    let evictor = tokio::task::spawn_local({
-        let core = Rc::clone(&core);
-        async move {
-            loop {
-                core.usher.bell().await;
-                core.usher.serve_wanted(&core.slots);
-            }
-        }
-    });
+    let attendants = attend(&core, news);
     let mut acceptors = tokio::task::JoinSet::new();
     if let Some(known) = listeners.known {
         acceptors.spawn_local(accept(Rc::clone(&core), known, reserve_of_known, true));
@@ -232,9 +200,47 @@ async fn run(
     while !core.slots.is_empty() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    for task in [dispatcher, ticker, pacer, evictor] {
+    for task in attendants {
         task.abort();
     }
+}
+
+/// The tasks that serve all connections of a thread: news of the spool, deadlines, turns, evictions.
+pub(crate) fn attend(core: &Rc<Core>, news: Arc<Notify>) -> [JoinHandle<()>; 4] {
+    let dispatcher = tokio::task::spawn_local({
+        let core = Rc::clone(core);
+        async move {
+            loop {
+                news.notified().await;
+                core.dispatch();
+            }
+        }
+    });
+    let ticker = tokio::task::spawn_local({
+        let core = Rc::clone(core);
+        async move {
+            let mut ticks = tokio::time::interval(limits::TICK);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                let due = ticks.tick().await;
+                core.usher.note_lag(due.elapsed());
+                core.slots.fire(core.now());
+                core.usher.send_idle_away(core.now(), &core.slots);
+                core.flush_if_old();
+            }
+        }
+    });
+    let pacer = tokio::task::spawn_local(call_strangers(Rc::clone(core)));
+    let evictor = tokio::task::spawn_local({
+        let core = Rc::clone(core);
+        async move {
+            loop {
+                core.usher.bell().await;
+                core.usher.serve_wanted(&core.slots);
+            }
+        }
+    });
+    [dispatcher, ticker, pacer, evictor]
 }
 
 /// Calls the next strangers whenever the thread has been round: sockets looked at, the known served.

@@ -18,6 +18,7 @@ mod door;
 pub mod gate;
 pub mod limits;
 pub mod policy;
+pub mod postern;
 mod ranks;
 mod recent;
 mod runtime;

@@ -116,3 +116,62 @@ pub const CALLOUT_NEGATIVE: Duration = Duration::from_secs(3600);
 const _: () = assert!(TICK.as_millis() >= 50, "looking more often costs more than it brings");
 const _: () = assert!(CALLOUT_TIMEOUT.as_secs() < postern_proto::limits::RECIPIENT_TIMEOUT.as_secs());
 const _: () = assert!(CALLOUT_FRESH.as_secs() < CALLOUT_STALE.as_secs());
+
+/// Handshakes of the postern under way at once: 36 KiB each until the deadline of their class, 9 MiB in all. Others
+/// wait, and who waits beyond [`HANDSHAKES_WAITING`] is ignored: his client tries again by itself.
+pub const HANDSHAKES_UNDER_WAY: u32 = 256;
+/// Parts of a hundred of handshakes, of their places and of the time for them: stranger, proven, vouched, known.
+pub const HANDSHAKE_SHARES: [u32; 4] = [15, 20, 15, 50];
+/// Attempts that wait for their handshake: stranger, proven, vouched, known. In all less than the 128 that QUIC keeps
+/// for the listener (1.5 KiB each), so that it is the listener who chooses.
+pub const HANDSHAKES_WAITING: [usize; 4] = [24, 24, 16, 48];
+/// Handshakes begun in a row before the connections get their turn: 4 of 0.3 ms.
+pub const HANDSHAKES_BEFORE_YIELD: u32 = 4;
+
+/// Peers of the postern whose key is being looked up, by class at the gate: stranger, proven, vouched, known. Each waits
+/// for DNS at most [`PROOF_TIMEOUT`] and holds 27 KiB. Full: PARK.
+pub const PROOFS_UNDER_WAY: [u32; 4] = [64, 128, 64, 256];
+/// For the answer about a key. Later: PARK.
+pub const PROOF_TIMEOUT: Duration = Duration::from_secs(8);
+/// What PARK tells a peer: one round of DNS timeouts and caches.
+pub const PARK_S: u32 = 60;
+
+/// Connections of the postern that were let in: 27 KiB each and their windows. Of these the classes may fill the parts
+/// of a hundred in [`HEADROOM`]. Full: PARK.
+pub const PEERS_MAX_DEFAULT: usize = 2_048;
+/// Receive windows granted to all connections of the postern together. A class whose part is used up gets the window of
+/// a stranger, 64 KiB, which is slower and loses nothing.
+pub const WINDOW_BYTES_MAX_DEFAULT: u64 = 256 * 1024 * 1024;
+/// How full a table may be, in parts of a hundred, for one more of a class: stranger, proven, vouched, known. What is
+/// left is kept for those who are better.
+pub const HEADROOM: [u32; 4] = [40, 60, 80, 100];
+/// Mail streams over all connections of the postern, 1 KiB each while idle. More: 421 4.3.2 on that stream.
+pub const STREAMS_MAX_DEFAULT: usize = 8_192;
+
+/// What a message on a stream may be behind the floor of its class (RFC 9000 has no such thing): the floor is an
+/// average over this time. Later: the connection is closed as too slow.
+pub const FLOOR_WINDOW: Duration = Duration::from_secs(10);
+/// From one command on a stream to the next. Idle streams are cheap to open again; in a transaction, where all is sent
+/// in one flight, it is slowness.
+pub const STREAM_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Octets on the control stream behind IDENT, over a connection's life. More: protocol error.
+pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
+/// Tickets told to a peer that came without one, and to one that came with one: its purse holds eight.
+pub const TICKETS_TO_NEWCOMER: u16 = 4;
+/// See [`TICKETS_TO_NEWCOMER`]: one for the one that is used up, and one for the next beside it.
+pub const TICKETS_TO_HOLDER: u16 = 2;
+/// How long a message under way may take when a connection has lived as long as it may.
+pub const LIFETIME_GRACE: Duration = Duration::from_secs(30);
+/// The last replies of a connection get this long to reach the peer before it is closed: QUIC throws away what was not
+/// acknowledged.
+pub const LINGER: Duration = Duration::from_millis(300);
+/// A listener that panics is built again at once; but when it has done so within this time, after a pause.
+pub const REBUILT_LATELY: Duration = Duration::from_secs(1);
+/// See [`REBUILT_LATELY`]. A clients' handshake is repeated after 1 s at the earliest: nobody notices.
+pub const REBUILD_PAUSE: Duration = Duration::from_millis(100);
+
+const _: () = assert!(HANDSHAKE_SHARES[0] + HANDSHAKE_SHARES[1] + HANDSHAKE_SHARES[2] + HANDSHAKE_SHARES[3] == 100);
+const _: () = assert!(
+    HANDSHAKES_WAITING[0] + HANDSHAKES_WAITING[1] + HANDSHAKES_WAITING[2] + HANDSHAKES_WAITING[3] < 128,
+    "QUIC must never choose"
+);

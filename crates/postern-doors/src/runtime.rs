@@ -16,9 +16,11 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use postern_identity::{Findings, Question, helo_is_plausible};
 use postern_proto::address::Address;
+use postern_proto::author::{Author, AuthorFault};
 use postern_proto::checks::{Checks, SpfResult};
 use postern_proto::envelope::Via;
 use postern_proto::mode::{Mode, Modes};
+use postern_proto::reply::Reply;
 use postern_proto::session::{Deferral, Offers, RecipientVerdict, SessionOptions};
 use postern_proto::time::Instant;
 use postern_spool::{Event, EventKind, Fate, ItemId, NewItem, Port, Spool, When};
@@ -28,11 +30,12 @@ use tokio::sync::Notify;
 
 use crate::admission::{Admission, Applicant, Usher};
 use crate::callout::{CalloutCache, CalloutDesk};
-use crate::conn::{Client, Surroundings};
+use crate::conn::{Client, Surroundings, use_mx};
 use crate::crowd::Crowd;
 use crate::deadlines::{Letter, Slot, Slots};
 use crate::limits;
 use crate::policy::{Lookup, Policy};
+use crate::postern::authority::ground_of;
 use crate::recent::{Memory, Recent};
 use crate::stats::{DoorStats, count};
 use crate::turns::Turns;
@@ -154,7 +157,7 @@ impl Core {
         plain.offers = Offers {
             eight_bit: policy.offers.eight_bit,
             smtputf8: policy.offers.smtputf8,
-            dsn: plain.via == Via::Relay,
+            dsn: plain.via.is_reportable(),
             starttls: self.shared.tls.is_some(),
         };
         let xclient = SessionOptions { xclient: true, ..plain.clone() };
@@ -387,6 +390,23 @@ impl Surroundings for World<'_> {
             early_talker: self.slot.early_talker.get(),
             bad_helo: self.slot.bad_helo.get(),
         }
+    }
+
+    fn may_bring(&mut self, author: Option<&Result<Author, AuthorFault>>, client: &Client<'_>) -> Result<(), Reply> {
+        let Some(author) = author else { return Ok(()) };
+        let peer = self.slot.principal.as_deref();
+        let why = match (author, peer) {
+            // Reports go to the envelope sender: aimed at others they would be backscatter of ours.
+            (Ok(_), Some(peer)) if client.sender.is_some_and(|sender| !peer.owns(&sender.domain)) => {
+                "the envelope sender is not of your domain"
+            }
+            (Ok(author), Some(peer)) if ground_of(author, peer).is_some() => return Ok(()),
+            (Ok(_), _) => "the author is not of your domain",
+            (Err(fault), _) => fault.as_str(),
+        };
+        tracing::debug!(client = %client.ip, peer = peer.map(|peer| &*peer.domain), why, "a message has to use the MX");
+        count(&self.core.shared.stats.use_mx);
+        Err(use_mx(why))
     }
 
     fn new_id(&mut self) -> ItemId {

@@ -15,11 +15,13 @@ use postern_proto::limits::REPLY_BYTES_MAX;
 use postern_proto::session::{Eviction, Session};
 use postern_proto::time::Instant;
 use postern_trust::{Class, Evidence};
+use quinn::{RecvStream, SendStream};
 use tokio::net::TcpStream;
 
 use crate::conn::{Conn, Need};
 use crate::deadlines::{Letter, Slot};
 use crate::limits;
+use crate::postern::authority::Principal;
 use crate::runtime::{Core, World, now_unix_ms};
 use crate::stats::count;
 use crate::wire::Wire;
@@ -41,6 +43,8 @@ pub(crate) struct Shell {
     greeted: bool,
     /// The greeting waits until then, to see who speaks first.
     greet_at: Instant,
+    /// The slowest that messages may come, in octets a second.
+    floor: u64,
     /// What the session's progress was when this connection last stood up in its row.
     progress: u64,
     /// Octets of its message that are counted.
@@ -74,7 +78,38 @@ impl Shell {
         let proxied = among(&core.shared.proxy_from);
         let options = core.session_options(!proxied && among(&core.shared.xclient_from));
         let session = Session::new(options, peer, local, proxied, now);
-        let (index, slot) = core.slots.insert(class);
+        let mut shell = Self::around(core, session, Wire::tcp(stream), (class, None));
+        // A balancer says its PROXY header at once, and must.
+        shell.greet_at = if proxied { now } else { now.after(core.usher.greet_wait(class)) };
+        shell
+    }
+
+    /// Around a mail stream of the postern. It was greeted by ACCEPT, and TLS is on; messages come no slower than
+    /// `floor` octets a second.
+    pub(crate) fn on_stream(
+        core: &Rc<Core>,
+        (send, receive): (SendStream, RecvStream),
+        (peer, local): (SocketAddr, SocketAddr),
+        (class, principal): (Class, Rc<Principal>),
+        floor: u64,
+    ) -> Self {
+        let now = core.now();
+        let mut session = Session::new(core.session_options(false), peer, local, false, now);
+        session.handle_tls(now, postern_net::door::tls_facts());
+        let mut shell = Self::around(core, session, Wire::quic(send, receive), (class, Some(principal)));
+        (shell.greeted, shell.floor) = (true, floor);
+        shell
+    }
+
+    fn around(
+        core: &Rc<Core>,
+        session: Session,
+        wire: Wire,
+        (class, principal): (Class, Option<Rc<Principal>>),
+    ) -> Self {
+        let now = core.now();
+        let ip = session.peer().ip().to_canonical();
+        let (index, slot) = core.slots.insert_for(class, principal);
         count(&core.shared.stats.open);
         core.usher.crowd().enter(class);
         core.usher.stand(index, class, now);
@@ -83,17 +118,17 @@ impl Shell {
             slot,
             index,
             conn: Conn::new(session),
-            wire: Wire::new(stream),
+            wire,
             need: Need::Input,
             rest: Vec::new(),
             unsent: Vec::new(),
             stalled: None,
             greeted: false,
-            // A balancer says its PROXY header at once, and must.
-            greet_at: if proxied { now } else { now.after(core.usher.greet_wait(class)) },
+            greet_at: now,
+            floor: core.shared.session.limits.body_bytes_per_second_min,
             progress: 0,
             held: 0,
-            ip: address,
+            ip,
             shaking: None,
             queued: false,
             short_of_room: false,
@@ -188,7 +223,7 @@ impl Shell {
             return false;
         }
         if self.unsent.is_empty() {
-            let _untold = self.wire.try_write(out);
+            let _untold = self.wire.try_write(context, out);
         }
         self.wire.say_goodbye();
         let core = Rc::clone(&self.core);
@@ -373,7 +408,7 @@ impl Shell {
                     other => break Poll::Ready(other),
                 }
             } else {
-                match self.wire.try_write(&self.unsent[sent..]) {
+                match self.wire.try_write(context, &self.unsent[sent..]) {
                     Ok(n) => {
                         sent += n;
                         continue;
@@ -462,8 +497,7 @@ impl Shell {
         if arriving != std::mem::replace(&mut self.arriving, arriving) {
             self.core.note_arriving(arriving);
             if arriving {
-                let own = self.core.shared.session.limits.body_bytes_per_second_min;
-                self.conn.set_body_rate_min(self.core.usher.body_rate_min(self.slot.class.get()).max(own));
+                self.conn.set_body_rate_min(self.core.usher.body_rate_min(self.slot.class.get()).max(self.floor));
             }
         }
     }

@@ -2,26 +2,29 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// A set of counters and its snapshot.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($live:ident, $snapshot:ident: $($(#[$doc:meta])* $name:ident,)*) => {
         /// Live counters; each counts from the start of the process unless its words say otherwise.
         #[derive(Debug, Default)]
-        pub struct DoorStats { $($(#[$doc])* pub $name: AtomicU64,)* }
+        pub struct $live { $($(#[$doc])* pub $name: std::sync::atomic::AtomicU64,)* }
 
         /// The counters at one moment.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct DoorStatsSnapshot { $($(#[$doc])* pub $name: u64,)* }
+        pub struct $snapshot { $($(#[$doc])* pub $name: u64,)* }
 
-        impl DoorStats {
+        impl $live {
             /// Reads all counters.
-            pub fn snapshot(&self) -> DoorStatsSnapshot {
-                DoorStatsSnapshot { $($name: self.$name.load(Relaxed),)* }
+            pub fn snapshot(&self) -> $snapshot {
+                $snapshot { $($name: self.$name.load(std::sync::atomic::Ordering::Relaxed),)* }
             }
         }
     };
 }
+pub(crate) use counters;
 
 counters! {
+    DoorStats, DoorStatsSnapshot:
     /// Connections open now.
     open,
     /// Connections accepted.
@@ -44,6 +47,8 @@ counters! {
     timeouts,
     /// Clients that spoke before they were greeted.
     early_talkers,
+    /// Messages whose author the peer of a mail stream may not bring: 550 USE-MX.
+    use_mx,
     /// Sessions that panicked: our fault, and confined.
     panics,
 }

@@ -72,7 +72,8 @@ impl Known {
 
     fn of(&self, route: &Route) -> Carries {
         match route {
-            Route::Maildir(_) => Carries::ALL,
+            // Of far servers each is another; who needs what one does not have is told so in a report.
+            Route::Maildir(_) | Route::Mx => Carries::ALL,
             Route::None => Carries { eight_bit: true, smtputf8: false },
             Route::Lmtp(_) | Route::Smtp { .. } => self.hops.get(route).map_or(Carries::NOTHING, |known| known.0),
         }

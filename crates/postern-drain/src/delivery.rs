@@ -29,9 +29,9 @@ use crate::limits::{
 use crate::maildir::{self, file_name, mailbox_name};
 use crate::marks::{edited, marks};
 use crate::parting::header_as_filters_see_it;
-use crate::remote::{Parcel, Reach};
+use crate::remote::{Parcel, Reach, Sent};
 use crate::report::Report;
-use crate::route::{Route, RouteTable};
+use crate::route::{Destination, Route, RouteTable};
 use crate::settle::{Action, Attempt, Handover, Letter, Outcome, Settlement, Told, Verdict, settle};
 use crate::worker::{Panicked, Worker, caught, mode_of, now_unix_ms};
 
@@ -65,36 +65,37 @@ struct Group {
 }
 
 /// A place at a destination; given back without a judgement when dropped (panic, stop).
-struct Permit {
+pub(crate) struct Permit {
     worker: Rc<Worker>,
-    route: Route,
+    destination: Destination,
     judged: bool,
 }
 
 impl Permit {
-    fn take(worker: &Rc<Worker>, route: &Route) -> Option<Self> {
+    pub(crate) fn take(worker: &Rc<Worker>, destination: &Destination) -> Option<Self> {
         let now = worker.now_ms();
-        let taken = worker.with_gate(route, |gate| gate.try_start_at(now));
-        taken.then(|| Self { worker: worker.clone(), route: route.clone(), judged: false })
+        let taken = worker.with_gate(destination, |gate| gate.try_start_at(now));
+        taken.then(|| Self { worker: worker.clone(), destination: destination.clone(), judged: false })
     }
 
-    fn give_back(mut self, reach: Reach) {
+    pub(crate) fn give_back(mut self, reach: Reach) {
         let (now, random) = (self.worker.now_ms(), self.worker.random());
         self.judged = true;
-        self.worker.with_gate(&self.route, |gate| match reach {
+        self.worker.with_gate(&self.destination, |gate| match reach {
             Reach::Reached => gate.handle_reached(),
             Reach::Unreached => gate.handle_unreached_at(now, random),
+            Reach::Wait(ms) => gate.handle_wait_at(now, ms),
             Reach::Unknown => gate.handle_unknown(),
         });
         self.worker.place_free.notify_waiters();
-        self.worker.note_state(&self.route);
+        self.worker.note_state(&self.destination);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.judged {
-            self.worker.with_gate(&self.route, |gate| gate.handle_unknown());
+            self.worker.with_gate(&self.destination, |gate| gate.handle_unknown());
             self.worker.place_free.notify_waiters();
         }
     }
@@ -126,13 +127,13 @@ impl Plan {
             let own = **domain == *lease.lane.key;
             let held = !own && mode_of(&Lane::new(&**domain, lease.lane.class), modes) == Mode::Hold;
             let marked_for_others = !own && meta.judgement.is_some() && filters.spares(domain);
-            let decided = match table.resolve(meta.arrival.via, domain) {
+            let decided = match table.destination(meta.arrival.via, domain) {
                 // The last guard: nothing unjudged leaves to a domain with filters.
                 _ if held || marked_for_others || filters.must_judge(meta, domain) => Some(kept(now)),
                 None => Some(Outcome::Refused(no_route(domain))),
-                Some(Route::None) if own => Some(kept(now + NO_ROUTE_WAIT_MS)),
-                Some(Route::None) => Some(kept(now)),
-                Some(route) => plan.join(worker, route, i, meta.tried_since_unix_ms),
+                Some(Destination { route: Route::None, .. }) if own => Some(kept(now + NO_ROUTE_WAIT_MS)),
+                Some(Destination { route: Route::None, .. }) => Some(kept(now)),
+                Some(destination) => plan.join(worker, &destination, i, meta.tried_since_unix_ms),
             };
             plan.decided.push(decided);
         }
@@ -141,20 +142,26 @@ impl Plan {
 
     /// Adds a recipient to its destination's group; says when to look again if there is no place.
     /// Mail that expires while its destination is away has been tried: others were, in its place.
-    fn join(&mut self, worker: &Rc<Worker>, route: &Route, i: usize, tried_since: Option<u64>) -> Option<Outcome> {
-        if let Some(group) = self.groups.iter_mut().find(|group| group.permit.route == *route) {
+    fn join(
+        &mut self,
+        worker: &Rc<Worker>,
+        destination: &Destination,
+        i: usize,
+        tried_since: Option<u64>,
+    ) -> Option<Outcome> {
+        if let Some(group) = self.groups.iter_mut().find(|group| group.permit.destination == *destination) {
             group.members.push(i);
             return None;
         }
-        if let Some(permit) = Permit::take(worker, route) {
+        if let Some(permit) = Permit::take(worker, destination) {
             self.groups.push(Group { permit, members: vec![i] });
             return None;
         }
         let (now_ms, now_unix_ms) = (worker.now_ms(), now_unix_ms());
-        let wait = worker.with_gate(route, |gate| gate.keeps_waiting_at(now_ms));
+        let wait = worker.with_gate(destination, |gate| gate.keeps_waiting_at(now_ms));
         self.busy |= wait.is_none();
         if wait.is_some() && tried_since.is_some_and(|since| worker.retry.is_expired(since, now_unix_ms)) {
-            return Some(Outcome::Unreached(format!("{route} could not be reached")));
+            return Some(Outcome::Unreached(format!("{destination} could not be reached")));
         }
         Some(Outcome::NotTried { due_unix_ms: now_unix_ms + wait.unwrap_or(0).max(1000), may_leave: true })
     }
@@ -251,16 +258,20 @@ impl Worker {
         self.landed();
     }
 
-    async fn deliver_groups(&self, context: &Context<'_>, groups: Vec<Group>) {
+    async fn deliver_groups(self: &Rc<Self>, context: &Context<'_>, groups: Vec<Group>) {
         for Group { permit, members } in groups {
-            let route = permit.route.clone();
-            self.note_state(&route);
-            let (outcomes, reach) = match &route {
-                Route::Maildir(root) => self.to_maildir(context, root, &members).await,
-                _ => self.to_hop(context, &route, &members).await,
+            let destination = permit.destination.clone();
+            self.note_state(&destination);
+            let (outcomes, reach) = match &destination {
+                Destination { route: Route::Maildir(root), .. } => self.to_maildir(context, root, &members).await,
+                Destination { domain: Some(domain), .. } => {
+                    self.to_domain(context, &destination.route, domain, &members).await
+                }
+                Destination { route, .. } => self.to_hop(context, route, &members).await,
             };
             permit.give_back(reach);
-            let name = route.to_string();
+            // Far domains are counted together, under the name of their route.
+            let name = destination.route.to_string();
             for (i, outcome) in members.into_iter().zip(outcomes) {
                 self.counters.note(&name, &outcome);
                 context.outcomes.borrow_mut()[i] = Some(outcome);
@@ -269,17 +280,29 @@ impl Worker {
     }
 
     async fn to_hop(&self, context: &Context<'_>, route: &Route, members: &[usize]) -> (Vec<Outcome>, Reach) {
-        let Context { lease, meta, content, .. } = context;
-        let recipients: Vec<Recipient> = members.iter().map(|i| meta.recipients[*i].clone()).collect();
-        let only = Some(&meta.recipients[0].address).filter(|_| meta.recipients.len() == 1);
-        let received = received_field(meta, &lease.id.to_string(), only);
-        let prefix = [&content.marks, received.as_bytes(), &content.head].concat();
-        let parcel = Parcel { meta, recipients: &recipients, prefix: &prefix, body: &content.body, from: content.from };
-        let sent = self.remote.send(route, &parcel).await;
+        let (recipients, prefix) = context.envelope(members);
+        let sent = self.send_to_hop(route, &context.parcel(&recipients, &prefix)).await;
+        (sent.outcomes, sent.reach)
+    }
+
+    pub(crate) async fn send_to_hop(&self, route: &Route, parcel: &Parcel<'_>) -> Sent {
+        let sent = self.remote.send(route, parcel).await;
         if let Some(offers) = &sent.offers {
             self.learn(route, offers);
         }
-        (sent.outcomes, sent.reach)
+        sent
+    }
+
+    /// The servers of a far domain, or what stands in for them.
+    async fn to_domain(
+        self: &Rc<Self>,
+        context: &Context<'_>,
+        route: &Route,
+        domain: &str,
+        members: &[usize],
+    ) -> (Vec<Outcome>, Reach) {
+        let (recipients, prefix) = context.envelope(members);
+        self.outward.deliver(self, route, domain, &context.parcel(&recipients, &prefix)).await
     }
 
     /// All recipients in one job: the files are small and a thread switch each would cost more.
@@ -471,6 +494,22 @@ struct Context<'a> {
     detail: Option<char>,
     mailboxes_max: usize,
     outcomes: &'a RefCell<Vec<Option<Outcome>>>,
+}
+
+impl Context<'_> {
+    /// Those recipients, and what goes before the body.
+    fn envelope(&self, members: &[usize]) -> (Vec<Recipient>, Vec<u8>) {
+        let Context { lease, meta, content, .. } = self;
+        let recipients = members.iter().map(|i| meta.recipients[*i].clone()).collect();
+        let only = Some(&meta.recipients[0].address).filter(|_| meta.recipients.len() == 1);
+        let received = received_field(meta, &lease.id.to_string(), only);
+        (recipients, [&content.marks, received.as_bytes(), &content.head].concat())
+    }
+
+    fn parcel<'a>(&'a self, recipients: &'a [Recipient], prefix: &'a [u8]) -> Parcel<'a> {
+        let Context { meta, content, .. } = self;
+        Parcel { meta, recipients, prefix, body: &content.body, from: content.from }
+    }
 }
 
 /// The octets of a message as they leave, but for the fields that depend on recipient and route.

@@ -17,6 +17,7 @@ use crate::carries::Carries;
 use crate::filters::FilterTable;
 use crate::health::Health;
 use crate::limits::FILE_THREADS_MAX;
+use crate::outward::OutboundOptions;
 use crate::route::RouteTable;
 use crate::stats::{Counters, DrainStats};
 use crate::worker::Worker;
@@ -62,6 +63,9 @@ pub struct DrainOptions {
     /// Where what is learnt of senders goes: the filters' judgements, unknown recipients, and whom this
     /// site writes to.
     pub evidence: Option<EvidenceSender>,
+    /// How mail reaches domains that are not ours, for the route `mx` and for doors before a fixed relay. Without it mail
+    /// for `mx` is kept.
+    pub outbound: Option<OutboundOptions>,
     /// Messages per second that leave in mode `collect`; `None` is as fast as the hops take them.
     pub collect_rate: Option<u32>,
     /// How often a next hop whose capabilities are known is asked again. 10 min.
@@ -87,6 +91,7 @@ impl Default for DrainOptions {
             quarantine_max: 100_000,
             quarantine_bytes_max: 4 << 30,
             evidence: None,
+            outbound: None,
             collect_rate: None,
             probe_every: Duration::from_secs(600),
             probe_unknown_every: Duration::from_secs(10),

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use postern_net::filter::Filter;
-use postern_proto::envelope::{Meta, Via};
+use postern_proto::envelope::Meta;
 
 /// One filter and how it is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +65,11 @@ impl FilterTable {
         self.unjudged.contains(domain)
     }
 
-    /// Whether this message must not leave to `domain` as it is: it came through the public door and no
+    /// Whether this message must not leave to `domain` as it is: it came from elsewhere and no
     /// filter has spoken. What the local MTA sends, and our own reports, are not judged.
     #[must_use]
     pub fn must_judge(&self, meta: &Meta, domain: &str) -> bool {
-        meta.arrival.via == Via::Public && !meta.judged && self.judges(domain)
+        meta.arrival.via.is_inbound() && !meta.judged && self.judges(domain)
     }
 }
 

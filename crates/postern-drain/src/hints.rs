@@ -26,7 +26,7 @@ impl Worker {
     pub(crate) async fn tell_of_delivery(&self, meta: &Meta, body: &BodySource, outcomes: &[Outcome]) {
         let Some(evidence) = &self.options.evidence else { return };
         match meta.arrival.via {
-            Via::Public => {
+            Via::Public | Via::Postern => {
                 if is_delivered_unjudged(meta, outcomes) {
                     evidence.send(Evidence::Delivered { ip: meta.arrival.peer.ip() });
                 }

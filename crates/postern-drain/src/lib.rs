@@ -25,6 +25,8 @@ mod look;
 mod maildir;
 mod marks;
 mod order;
+mod outbound;
+mod outward;
 mod parting;
 mod quarantine;
 mod release;
@@ -46,16 +48,19 @@ pub use drain::{Drain, DrainHandle, DrainOptions, Released};
 pub use filters::{FilterOptions, FilterTable, OnSpam};
 pub use health::{Away, Health};
 pub use limits::{QUARANTINE_CLASS, RELEASED_CLASS};
+pub use outbound::Closed;
+pub use outward::{Doors, Opener, OutboundOptions, PinnedDoor};
 pub use quarantine::{ReleaseAs, release_quarantined};
 pub use revive::revive;
 pub use route::{Route, RouteError, RouteTable};
-pub use stats::{ClassStats, DestinationState, DestinationStats, DrainStats, FilterStats};
+pub use stats::{ClassStats, DestinationState, DestinationStats, DrainStats, FilterStats, OutboundStats};
 
 /// The pure decisions of the drain: for the simulator.
 #[doc(hidden)]
 pub mod machine {
     pub use crate::gates::{Gates, Sign};
     pub use crate::order::{Floor, same_class, sort};
+    pub use crate::outbound::{Facts, Source, Step, UseMx, Why, after, first, source};
     pub use crate::ruling::{Hearing, Judged, Ruling};
     pub use crate::schedule::{Gate, Retry};
     pub use crate::settle::{Action, Attempt, Handover, Letter, Outcome, Settlement, Told, Verdict, settle};

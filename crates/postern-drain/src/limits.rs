@@ -67,6 +67,16 @@ pub(crate) const STOP_GRACE: Duration = Duration::from_secs(8);
 /// Idle connections kept per destination; more would only take slots from the next hop.
 pub(crate) const IDLE_CONNECTIONS_MAX: usize = 4;
 
+/// Idle connections kept in all: with `mx` each far domain is a destination. One more is closed at once.
+pub(crate) const IDLE_CONNECTIONS_ALL_MAX: usize = 256;
+
+/// Far domains with a courier: each has a link of its own, 30 KiB with small windows, so 16 MiB. Full: couriers at rest
+/// are dropped; when none is, the next domain's mail goes by port 25, or waits where that must not be.
+pub(crate) const COURIERS_MAX: usize = 512;
+
+/// A courier that carried nothing for so long is dropped, and its link with it.
+pub(crate) const COURIER_IDLE: Duration = Duration::from_secs(60);
+
 /// Idle connections are closed after this: Postfix keeps its side open for 300 s, Exim 300 s, and
 /// a hop under stress as little as 10 s; a stale one costs a failed write and a new connection.
 pub(crate) const IDLE_CONNECTION: Duration = Duration::from_secs(30);

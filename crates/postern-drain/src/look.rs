@@ -135,15 +135,15 @@ impl Worker {
             return 0;
         }
         let table = look.table.clone();
-        let route = table.route_of_lane(&lane.lane.key);
+        let destination = table.destination_of_lane(&lane.lane.key);
         let senders = self.waiting_senders(lane);
-        if *route == Route::None {
+        if destination.route == Route::None {
             return self.answer_waiting(lane, senders, COMMIT_WAIT_MS).await;
         }
         let mode = mode_of(&lane.lane, &look.modes);
         let now = self.now_ms();
         let judged = look.filters.judges(&lane.lane.key) && !table.is_relayed(&lane.lane.key);
-        let hop_wait = self.with_gate(route, |gate| gate.keeps_waiting_at(now));
+        let hop_wait = self.with_gate(&destination, |gate| gate.keeps_waiting_at(now));
         let filter_wait = if judged { self.gates_of_filters.borrow().keeps_waiting_at(now) } else { None };
         if let Some(wait) = hop_wait.max(filter_wait) {
             look.next.within_ms(wait);
@@ -160,7 +160,7 @@ impl Worker {
             return answered;
         }
         let allowed = self.allowed(lane, mode, senders, &mut look.next);
-        let mut room = self.room(look).min(self.with_gate(route, |gate| gate.free_at(now)));
+        let mut room = self.room(look).min(self.with_gate(&destination, |gate| gate.free_at(now)));
         if judged {
             room = room.min(self.gates_of_filters.borrow().free_at(now));
         }

@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use postern_net::client::{
     Capabilities, ClientAddress, Connection, Connector, Failure, Outgoing, OutgoingBody, Phase, Protocol,
-    RecipientResult, SendError, Target,
+    RecipientResult, SendError, Target, TlsWanted,
 };
-use postern_proto::envelope::{Meta, Recipient, Via};
+use postern_net::mx::{MxFault, MxFinder};
+use postern_proto::envelope::{Meta, Recipient};
 use postern_proto::reply::{Enhanced, Reply};
 use postern_spool::BodySource;
 use tokio::time::{Instant, timeout};
 
-use crate::limits::{IDLE_CONNECTION, IDLE_CONNECTIONS_MAX, MESSAGES_PER_CONNECTION_MAX};
-use crate::route::Route;
+use crate::limits::{IDLE_CONNECTION, IDLE_CONNECTIONS_ALL_MAX, IDLE_CONNECTIONS_MAX, MESSAGES_PER_CONNECTION_MAX};
+use crate::route::{Destination, Route};
 use crate::settle::{Handover, Outcome};
 
 /// How long a connection that is no longer wanted may take to say goodbye.
@@ -34,14 +35,16 @@ pub(crate) struct Remote {
 /// Connections of one way are alike, but for the client that a PROXY header told.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Way {
-    route: Route,
+    destination: Destination,
     client_address: ClientAddress,
+    /// The server proved to be the domain's.
+    proven: bool,
 }
 
 impl Way {
     /// Whether the hop is told whose message this is.
     fn tells_client(&self, meta: &Meta) -> bool {
-        self.client_address != ClientAddress::None && meta.arrival.via == Via::Public
+        self.client_address != ClientAddress::None && meta.arrival.via.is_inbound()
     }
 }
 
@@ -67,6 +70,8 @@ pub(crate) enum Reach {
     Reached,
     /// It does not, or not in a way that mail could be given to it.
     Unreached,
+    /// It is to be left alone for so many milliseconds.
+    Wait(u64),
     /// The attempt failed for a reason of our own, or perhaps for one of the message.
     Unknown,
 }
@@ -92,7 +97,8 @@ impl Remote {
         let Some((target, protocol)) = address_of(route) else {
             return Sent::failed(parcel, Outcome::Unreached("not a next hop".to_owned()), Reach::Unknown);
         };
-        let mut way = Way { route: route.clone(), client_address: self.client_address(route, parcel.meta) };
+        let client_address = self.client_address(route, parcel.meta);
+        let mut way = Way { destination: Destination::hop(route), client_address, proven: false };
         if let Some(mut idle) = self.take_idle(&way, parcel.meta) {
             match idle.connection.send(outgoing(parcel)).await {
                 Ok(results) => return self.sent(way, protocol, idle, &results),
@@ -101,7 +107,7 @@ impl Remote {
             }
         }
         loop {
-            let arrival = Some(&parcel.meta.arrival).filter(|arrival| arrival.via == Via::Public);
+            let arrival = Some(&parcel.meta.arrival).filter(|arrival| arrival.via.is_inbound());
             // XCLIENT comes after the first EHLO: until then the hop has seen nobody but us.
             let mut told = way.client_address == ClientAddress::ProxyV2 && way.tells_client(parcel.meta);
             let connected = self.connector.connect(target, protocol, way.client_address, arrival).await;
@@ -122,6 +128,38 @@ impl Remote {
                 continue;
             }
             return Sent::from_failure(parcel, &failure, told);
+        }
+    }
+
+    /// Hands a message to one of the servers of a far domain; with `expected` only to one that proves to be it.
+    pub(crate) async fn send_mx(
+        &self,
+        mx: &MxFinder,
+        domain: &str,
+        tls: &TlsWanted,
+        parcel: &Parcel<'_>,
+        random: u64,
+    ) -> Sent {
+        let destination = Destination { route: Route::Mx, domain: Some(domain.into()) };
+        let proven = matches!(tls, TlsWanted::Authenticated(_));
+        let way = Way { destination, client_address: ClientAddress::None, proven };
+        if let Some(mut idle) = self.take_idle(&way, parcel.meta) {
+            match idle.connection.send(outgoing(parcel)).await {
+                Ok(results) => return self.sent(way, Protocol::Smtp, idle, &results),
+                Err(error) if is_stale(&error) => {}
+                Err(error) => return Sent::from_error(parcel, &error, Protocol::Smtp, false),
+            }
+        }
+        match mx.connect(&self.connector, domain, tls, random).await {
+            Err(MxFault::Refused(reply)) => Sent::failed(parcel, Outcome::Refused(reply), Reach::Reached),
+            Err(MxFault::Failed(failure)) => Sent::from_failure(parcel, &failure, false),
+            Ok(connection) => {
+                let mut idle = Idle { connection, since: Instant::now(), messages: 0 };
+                match idle.connection.send(outgoing(parcel)).await {
+                    Ok(results) => self.sent(way, Protocol::Smtp, idle, &results),
+                    Err(error) => Sent::from_error(parcel, &error, Protocol::Smtp, false),
+                }
+            }
         }
     }
 
@@ -178,7 +216,9 @@ impl Remote {
     /// Mail of the local MTA and our own is local mail and told as such (`Via`).
     fn client_address(&self, route: &Route, meta: &Meta) -> ClientAddress {
         match (route, meta.arrival.via) {
-            (Route::Smtp { client_address, .. }, Via::Public) if !self.without_xclient.borrow().contains(route) => {
+            (Route::Smtp { client_address, .. }, via)
+                if via.is_inbound() && !self.without_xclient.borrow().contains(route) =>
+            {
                 *client_address
             }
             // The header is expected on every connection; without a client it says LOCAL.
@@ -188,9 +228,9 @@ impl Remote {
     }
 
     fn may_go_without(&self, way: &Way) -> bool {
-        let trusted = matches!(way.route, Route::Smtp { trust_loopback: true, .. });
+        let trusted = matches!(way.destination.route, Route::Smtp { trust_loopback: true, .. });
         trusted && way.client_address == ClientAddress::Xclient && {
-            self.without_xclient.borrow_mut().insert(way.route.clone());
+            self.without_xclient.borrow_mut().insert(way.destination.route.clone());
             true
         }
     }
@@ -212,8 +252,9 @@ impl Remote {
         let keep = idle.connection.reusable() && idle.messages < MESSAGES_PER_CONNECTION_MAX;
         let refused = {
             let mut all = self.idle.borrow_mut();
+            let in_all: usize = all.values().map(Vec::len).sum();
             let room = all.entry(way).or_default();
-            if keep && room.len() < IDLE_CONNECTIONS_MAX {
+            if keep && room.len() < IDLE_CONNECTIONS_MAX && in_all < IDLE_CONNECTIONS_ALL_MAX {
                 room.push(idle);
                 None
             } else {
@@ -228,7 +269,7 @@ impl Remote {
 }
 
 impl Sent {
-    fn failed(parcel: &Parcel<'_>, outcome: Outcome, reach: Reach) -> Self {
+    pub(crate) fn failed(parcel: &Parcel<'_>, outcome: Outcome, reach: Reach) -> Self {
         Self { outcomes: vec![outcome; parcel.recipients.len()], reach, offers: None }
     }
 
@@ -238,7 +279,7 @@ impl Sent {
     }
 
     /// What was certain before the session ended stays certain.
-    fn from_error(parcel: &Parcel<'_>, error: &SendError, protocol: Protocol, told: bool) -> Self {
+    pub(crate) fn from_error(parcel: &Parcel<'_>, error: &SendError, protocol: Protocol, told: bool) -> Self {
         let (rest, reach) = meaning(&error.failure, told);
         let handover = handover(protocol, &Capabilities::default());
         let decided = |i: usize| error.decided.get(i).and_then(Option::as_ref);
@@ -258,7 +299,7 @@ fn address_of(route: &Route) -> Option<(&Target, Protocol)> {
     match route {
         Route::Lmtp(target) => Some((target, Protocol::Lmtp)),
         Route::Smtp { target, .. } => Some((target, Protocol::Smtp)),
-        Route::Maildir(_) | Route::None => None,
+        Route::Maildir(_) | Route::Mx | Route::None => None,
     }
 }
 
@@ -292,7 +333,7 @@ fn is_stale(error: &SendError) -> bool {
         }
 }
 
-fn outcome(result: &RecipientResult, handover: Handover) -> Outcome {
+pub(crate) fn outcome(result: &RecipientResult, handover: Handover) -> Outcome {
     match result {
         RecipientResult::Delivered(_) => Outcome::Delivered(handover),
         RecipientResult::Refused(reply) => Outcome::Refused(reply.clone()),
@@ -300,7 +341,7 @@ fn outcome(result: &RecipientResult, handover: Handover) -> Outcome {
     }
 }
 
-fn handover(protocol: Protocol, offers: &Capabilities) -> Handover {
+pub(crate) fn handover(protocol: Protocol, offers: &Capabilities) -> Handover {
     match (offers.dsn, protocol) {
         (true, _) => Handover::WithNotify,
         (false, Protocol::Lmtp) => Handover::Final,

@@ -26,8 +26,38 @@ pub enum Route {
         /// Deliver even when it would see only our own address.
         trust_loopback: bool,
     },
+    /// The recipient domain's own servers: its postern where it has one, else its MX on port 25.
+    Mx,
     /// Mail stays in the spool until another route is configured.
     None,
+}
+
+/// Where one delivery goes: a route, and the recipient's domain where each has servers of its own. What is away,
+/// busy or connected is so for a destination: a dead domain closes the way for no other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Destination {
+    pub(crate) route: Route,
+    pub(crate) domain: Option<Box<str>>,
+}
+
+impl Destination {
+    /// A next hop of the configuration.
+    pub(crate) fn hop(route: &Route) -> Self {
+        Self { route: route.clone(), domain: None }
+    }
+
+    fn far(route: &Route, domain: &str) -> Self {
+        Self { route: route.clone(), domain: Some(domain.into()) }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.domain {
+            Some(domain) => write!(f, "{} to {domain}", self.route),
+            None => self.route.fmt(f),
+        }
+    }
 }
 
 /// The routes of today.
@@ -42,6 +72,9 @@ pub struct RouteTable {
     pub local: HashSet<String>,
     /// Where mail from the relay listener and our own reports go when the domain is not local.
     pub relay: Option<Route>,
+    /// What goes to `relay` is tried through the postern of the recipient's domain first, where that has one. `mx`
+    /// does so anyhow. Needs [`crate::DrainOptions::outbound`] with doors; without, nothing changes.
+    pub doors: bool,
     /// Separator of the detail in local parts (RFC 5233), stripped from Maildir names.
     pub detail: Option<char>,
     /// Mailboxes one Maildir directory may hold: 10,000 by default. A guessing sender would
@@ -57,7 +90,7 @@ pub struct RouteTable {
 pub struct RouteError(String);
 
 impl Route {
-    /// Parses `maildir:DIR`, `lmtp:HOST:PORT`, `lmtp:/PATH`, `smtp:HOST:PORT` or `none`.
+    /// Parses `maildir:DIR`, `lmtp:HOST:PORT`, `lmtp:/PATH`, `smtp:HOST:PORT`, `mx` or `none`.
     ///
     /// An SMTP hop is told the client's address by XCLIENT unless the configuration says
     /// otherwise ([`Self::with_client_address`], [`Self::with_trust_loopback`]).
@@ -69,6 +102,8 @@ impl Route {
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
         match (kind, rest) {
             ("none", "") => Ok(Self::None),
+            ("mx", "") => Ok(Self::Mx),
+            ("mx", _) => error(format!("`{text}`: `mx` takes nothing behind it; write `mx`, or `smtp:HOST:PORT`")),
             ("none", _) => error(format!("`{text}`: `none` takes nothing behind it; write `none`")),
             ("maildir", "") => error(format!("`{text}`: a directory is missing; write `maildir:/var/mail/postern`")),
             ("maildir", dir) => Ok(Self::Maildir(PathBuf::from(dir))),
@@ -84,7 +119,7 @@ impl Route {
                 trust_loopback: false,
             }),
             _ => error(format!(
-                "`{text}`: unknown kind of route; write maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT or none"
+                "`{text}`: unknown kind of route; write maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT, mx or none"
             )),
         }
     }
@@ -115,6 +150,7 @@ impl fmt::Display for Route {
             Self::Maildir(dir) => write!(f, "maildir:{}", dir.display()),
             Self::Lmtp(target) => write!(f, "lmtp:{}", target),
             Self::Smtp { target, .. } => write!(f, "smtp:{}", target),
+            Self::Mx => f.write_str("mx"),
             Self::None => f.write_str("none"),
         }
     }
@@ -128,6 +164,7 @@ impl RouteTable {
             domains: HashMap::new(),
             local: HashSet::new(),
             relay: None,
+            doors: false,
             detail: None,
             mailboxes_max: 10_000,
         }
@@ -140,9 +177,29 @@ impl RouteTable {
             return Some(route);
         }
         match via {
-            Via::Public => Some(&self.default),
+            Via::Public | Via::Postern => Some(&self.default),
             Via::Relay | Via::Local if self.is_local(domain) => Some(&self.default),
             Via::Relay | Via::Local => self.relay.as_ref(),
+        }
+    }
+
+    /// Where mail for `domain` goes that came in by `via`.
+    pub(crate) fn destination(&self, via: Via, domain: &str) -> Option<Destination> {
+        let route = self.resolve(via, domain)?;
+        let outward = self.doors && !via.is_inbound() && self.is_relayed(domain);
+        Some(self.destination_on(route, domain, outward))
+    }
+
+    /// Where most mail in the lane of `domain` goes.
+    pub(crate) fn destination_of_lane(&self, domain: &str) -> Destination {
+        self.destination_on(self.route_of_lane(domain), domain, self.doors && self.is_relayed(domain))
+    }
+
+    fn destination_on(&self, route: &Route, domain: &str, outward: bool) -> Destination {
+        match route {
+            Route::Mx => Destination::far(route, domain),
+            Route::Smtp { .. } if outward => Destination::far(route, domain),
+            _ => Destination::hop(route),
         }
     }
 

@@ -133,6 +133,18 @@ impl Gate {
         }
     }
 
+    /// A delivery ended: the destination is to be left alone for so long, and then asked by one.
+    pub(crate) fn handle_wait_at(&mut self, now_ms: u64, wait_ms: u64) {
+        self.running = self.running.saturating_sub(1);
+        self.failures = self.failures.max(1);
+        self.closed_until_ms = self.closed_until_ms.max(now_ms.saturating_add(wait_ms));
+    }
+
+    /// Whether nothing would be lost by forgetting it.
+    pub(crate) fn is_idle_at(&self, now_ms: u64) -> bool {
+        self.running == 0 && self.backing_off_at(now_ms).is_none()
+    }
+
     /// A delivery ended without saying anything about the destination.
     pub fn handle_unknown(&mut self) {
         self.running = self.running.saturating_sub(1);

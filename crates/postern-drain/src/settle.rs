@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use postern_proto::envelope::{Meta, Recipient, Via};
+use postern_proto::envelope::{Meta, Recipient};
 use postern_proto::reply::{Enhanced, Reply};
 
 use crate::limits::REASON_BYTES_MAX;
@@ -232,26 +232,29 @@ impl<'a> Sorted<'a> {
     }
 
     /// RFC 3461 sections 5.2.2 and 5.2.3: success is reported by who delivers, or by who hands on
-    /// to a hop that does not know how. Only the relay listener's mail may ask.
+    /// to a hop that does not know how. Only mail that proved who sent it may ask.
     fn tell_success(&mut self, meta: &Meta, recipient: &Recipient, handover: Handover) {
         let what = match handover {
             Handover::WithNotify => return,
             Handover::Final => Action::Delivered,
             Handover::WithoutNotify => Action::Relayed,
         };
-        if recipient.notify.given && recipient.notify.success && meta.arrival.via == Via::Relay && meta.sender.is_some()
+        if recipient.notify.given
+            && recipient.notify.success
+            && meta.arrival.via.is_reportable()
+            && meta.sender.is_some()
         {
             self.told.push(Told { recipient: recipient.clone(), what });
         }
     }
 }
 
-/// Whether a failure is reported: only mail from the relay listener proved who sent it, a report
+/// Whether a failure is reported: only mail from the relay listener and from the postern proved who sent it, a report
 /// never answers a report (null sender, RFC 5321 section 4.5.5), and `NOTIFY=NEVER` is obeyed
 /// (the operator then sees a dead letter).
 fn is_to_be_told(meta: &Meta, recipient: &Recipient) -> bool {
     let wanted = recipient.notify.failure || !recipient.notify.given;
-    meta.arrival.via == Via::Relay && meta.sender.is_some() && wanted
+    meta.arrival.via.is_reportable() && meta.sender.is_some() && wanted
 }
 
 fn remaining(attempt: &Attempt<'_>, domain: String, rest: Tried<'_>) -> Letter {

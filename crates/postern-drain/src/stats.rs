@@ -44,10 +44,58 @@ pub struct DrainStats {
     /// By class, best first: those of `postern_trust::Class`. What was let go from `hold` counts in the
     /// class it came with.
     pub classes: [ClassStats; CLASSES],
+    /// Mail for far domains.
+    pub outbound: OutboundStats,
     /// By name.
     pub destinations: Vec<DestinationStats>,
     /// In the order in which they are asked.
     pub filters: Vec<FilterStats>,
+}
+
+/// By which way mail for far domains left, since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboundStats {
+    /// Recipients delivered through a postern.
+    pub by_postern: u64,
+    /// Recipients delivered by MX, or by the fixed hop that stands behind the doors.
+    pub by_mx: u64,
+    /// Recipients whose domain's door said USE-MX.
+    pub use_mx: u64,
+    /// Messages that went by port 25 because a door was silent for too long.
+    pub downgrades: u64,
+    /// Of those, messages that only a proven server could have got, and there was none: they wait.
+    pub unproven: u64,
+    /// Messages that met a silent door; each attempt counts.
+    pub silent: u64,
+    /// Messages that wait because a door is silent, or asked for time; each attempt counts.
+    pub waits: u64,
+}
+
+/// [`OutboundStats`] as they are counted.
+#[derive(Debug, Default)]
+pub(crate) struct Outbound {
+    pub(crate) by_postern: AtomicU64,
+    pub(crate) by_mx: AtomicU64,
+    pub(crate) use_mx: AtomicU64,
+    pub(crate) downgrades: AtomicU64,
+    pub(crate) unproven: AtomicU64,
+    pub(crate) silent: AtomicU64,
+    pub(crate) waits: AtomicU64,
+}
+
+impl Outbound {
+    fn snapshot(&self) -> OutboundStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        OutboundStats {
+            by_postern: read(&self.by_postern),
+            by_mx: read(&self.by_mx),
+            use_mx: read(&self.use_mx),
+            downgrades: read(&self.downgrades),
+            unproven: read(&self.unproven),
+            silent: read(&self.silent),
+            waits: read(&self.waits),
+        }
+    }
 }
 
 /// What waits and what leaves of one class.
@@ -140,6 +188,7 @@ pub(crate) struct Counters {
     pub(crate) releasing: AtomicU64,
     pub(crate) quarantined: AtomicU64,
     pub(crate) quarantine_dropped: AtomicU64,
+    pub(crate) outbound: Outbound,
     destinations: Mutex<BTreeMap<String, DestinationStats>>,
     filters: Mutex<Vec<Filter>>,
     classes: Mutex<Classes>,
@@ -334,6 +383,7 @@ impl Counters {
             quarantined: read(&self.quarantined),
             quarantine_dropped: read(&self.quarantine_dropped),
             classes: self.classes().stats,
+            outbound: self.outbound.snapshot(),
             destinations,
             filters: self.filters().iter().map(Filter::snapshot).collect(),
         }

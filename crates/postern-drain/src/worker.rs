@@ -32,10 +32,11 @@ use crate::limits::{
 use crate::look::Next;
 use crate::maildir::Maildirs;
 use crate::order::Floor;
+use crate::outward::Outward;
 use crate::quarantine::First;
 use crate::release::Releases;
 use crate::remote::{Remote, goodbye};
-use crate::route::{Route, RouteTable};
+use crate::route::{Destination, Route, RouteTable};
 use crate::schedule::{Gate, Pace, Rate, Retry, millis};
 use crate::stats::{Counters, DestinationState};
 use crate::turns::Turns;
@@ -48,6 +49,7 @@ pub(crate) struct Worker {
     pub(crate) options: DrainOptions,
     pub(crate) retry: Retry,
     pub(crate) remote: Remote,
+    pub(crate) outward: Outward,
     pub(crate) maildirs: Arc<Maildirs>,
     pub(crate) counters: Arc<Counters>,
     /// Items that came before may have been delivered by a process that died.
@@ -55,7 +57,7 @@ pub(crate) struct Worker {
     pub(crate) gates_of_filters: RefCell<Gates>,
     carries: watch::Sender<Carries>,
     started: Instant,
-    gates: RefCell<HashMap<Route, Gate>>,
+    gates: RefCell<HashMap<Destination, Gate>>,
     /// A place became free at a destination.
     pub(crate) place_free: Notify,
     known: RefCell<Known>,
@@ -95,6 +97,7 @@ impl Worker {
         Self {
             retry: Retry::new(&options),
             remote: Remote::new(Connector::new(options.hostname.clone())),
+            outward: Outward::new(options.outbound.clone(), options.hostname.clone()),
             maildirs: Arc::default(),
             started_unix_ms: now_unix_ms(),
             started: Instant::now(),
@@ -270,6 +273,7 @@ impl Worker {
             for connection in self.remote.take_expired() {
                 goodbye(connection);
             }
+            self.outward.drop_idle();
             let unknown = self.known.borrow().lacks_any(&table);
             let pause = if unknown { self.options.probe_unknown_every } else { self.options.probe_every };
             let _ = timeout(pause.min(Duration::from_secs(5)), self.ask.notified()).await;
@@ -301,23 +305,31 @@ impl Worker {
         self.carries.send_if_modified(|before| std::mem::replace(before, carries) != carries);
     }
 
-    /// The gate of a destination.
-    pub(crate) fn with_gate<T>(&self, route: &Route, ask: impl FnOnce(&mut Gate) -> T) -> T {
+    /// The gate of a destination. When there are too many, those at rest are forgotten, then those that back off:
+    /// each costs one attempt too early.
+    pub(crate) fn with_gate<T>(&self, destination: &Destination, ask: impl FnOnce(&mut Gate) -> T) -> T {
         let mut gates = self.gates.borrow_mut();
-        if let Some(gate) = gates.get_mut(route) {
+        if let Some(gate) = gates.get_mut(destination) {
             return ask(gate);
+        }
+        if gates.len() >= DESTINATIONS_MAX {
+            let now = self.now_ms();
+            gates.retain(|_, gate| !gate.is_idle_at(now));
         }
         if gates.len() >= DESTINATIONS_MAX {
             gates.retain(|_, gate| gate.running() > 0);
         }
-        ask(gates.entry(route.clone()).or_insert_with(|| Gate::new(&self.options)))
+        ask(gates.entry(destination.clone()).or_insert_with(|| Gate::new(&self.options)))
     }
 
-    /// Tells `status` how a destination is.
-    pub(crate) fn note_state(&self, route: &Route) {
+    /// Tells `status` how a destination is. The servers of far domains are too many to be shown one by one.
+    pub(crate) fn note_state(&self, destination: &Destination) {
+        if destination.domain.is_some() {
+            return;
+        }
         let now = self.now_ms();
-        let (away, running) = self.with_gate(route, |gate| (gate.away_at(now), gate.running()));
-        self.counters.note_state(&route.to_string(), state_of(away), running, now_unix_ms());
+        let (away, running) = self.with_gate(destination, |gate| (gate.away_at(now), gate.running()));
+        self.counters.note_state(&destination.to_string(), state_of(away), running, now_unix_ms());
     }
 
     /// Tells `status` how a filter is.

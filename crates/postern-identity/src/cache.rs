@@ -4,39 +4,37 @@
 //! When all eight are taken the one that expires first goes: it costs a look-up, never a wrong answer.
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::time::Instant;
 
-use crate::dns::{Answer, Key};
-
-pub(crate) struct Cache {
-    places: Box<[Option<Entry>]>,
+pub(crate) struct Cache<K, V> {
+    places: Box<[Option<Entry<K, V>>]>,
     hash: RandomState,
     taken: usize,
 }
 
-struct Entry {
-    key: Key,
-    answer: Answer,
+struct Entry<K, V> {
+    key: K,
+    answer: V,
     until: Instant,
 }
 
 /// Places that a name can have.
 const WAYS: usize = 8;
 
-impl Cache {
+impl<K: Hash + Eq, V: Clone> Cache<K, V> {
     /// Holds `entries` at most, rounded up to a multiple of eight.
     pub(crate) fn new(entries: usize) -> Self {
         let places = (0..entries.div_ceil(WAYS).max(1) * WAYS).map(|_| None).collect();
         Self { places, hash: RandomState::new(), taken: 0 }
     }
 
-    pub(crate) fn get(&self, key: &Key, now: Instant) -> Option<Answer> {
+    pub(crate) fn get(&self, key: &K, now: Instant) -> Option<V> {
         let places = &self.places[self.set(key)];
         places.iter().flatten().find(|entry| entry.key == *key && entry.until > now).map(|entry| entry.answer.clone())
     }
 
-    pub(crate) fn put(&mut self, key: Key, answer: Answer, until: Instant, now: Instant) {
+    pub(crate) fn put(&mut self, key: K, answer: V, until: Instant, now: Instant) {
         let set = self.set(&key);
         let places = &mut self.places[set];
         let same = places.iter().position(|place| place.as_ref().is_some_and(|entry| entry.key == key));
@@ -48,12 +46,22 @@ impl Cache {
         *place = Some(Entry { key, answer, until });
     }
 
+    /// Forgets what it had for `key`; its place is free again.
+    pub(crate) fn remove(&mut self, key: &K) {
+        let set = self.set(key);
+        let same = self.places[set].iter_mut().find(|place| place.as_ref().is_some_and(|entry| entry.key == *key));
+        if let Some(place) = same {
+            *place = None;
+            self.taken -= 1;
+        }
+    }
+
     /// Entries that hold memory, the expired ones too.
     pub(crate) fn taken(&self) -> usize {
         self.taken
     }
 
-    fn set(&self, key: &Key) -> std::ops::Range<usize> {
+    fn set(&self, key: &K) -> std::ops::Range<usize> {
         let sets = self.places.len() / WAYS;
         let at = usize::try_from(self.hash.hash_one(key) % sets as u64).unwrap_or(0) * WAYS;
         at..at + WAYS
@@ -65,7 +73,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dns::Kind;
+    use crate::dns::{Answer, Key, Kind};
 
     #[test]
     fn the_cache_keeps_its_cap_and_the_entries_that_live_longest() {

@@ -12,6 +12,7 @@ mod desk;
 mod dns;
 mod gate;
 mod helo;
+pub mod keys;
 mod limits;
 mod lists;
 mod lookups;

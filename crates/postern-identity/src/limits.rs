@@ -88,3 +88,19 @@ pub(crate) const REFUSED: Duration = Duration::from_secs(3600);
 pub(crate) const SILENT: Duration = Duration::from_secs(300);
 /// A list's sanity (RFC 5782 section 5) is checked so often.
 pub(crate) const SANITY: Duration = Duration::from_secs(3600);
+
+/// Questions about keys that wait; each at most 700 octets. Full: "not now", the peer is parked.
+pub(crate) const KEY_QUEUE_MAX: usize = 256;
+/// Questions about keys worked on at once, 16 KB each. Full: the line waits.
+pub(crate) const KEY_OPEN_MAX: usize = 128;
+/// Answers kept for proofs of keys; at most 4.3 KB each, in practice 300 octets: 9 MB at the very worst.
+pub(crate) const KEY_CACHE_ENTRIES_MAX: usize = 2048;
+/// Keys that were proven, each some 700 octets at the very most: 3 MB.
+pub(crate) const PROOFS_MAX: usize = 4096;
+/// A key that was withdrawn must end within a day, whatever the TTL says.
+pub(crate) const TTL_KEY_MAX: Duration = Duration::from_secs(86_400);
+/// Who has just published a record should not wait for it.
+pub(crate) const TTL_NO_KEY_MAX: Duration = Duration::from_secs(300);
+/// For so long after its proof a key stays proven while DNS fails. A day: outages end sooner, and who has stolen a
+/// withdrawn key and can silence DNS for us has no more than that.
+pub(crate) const PROOF_STALE_MAX: Duration = Duration::from_secs(86_400);

@@ -31,7 +31,7 @@ pub(crate) struct Lookups {
 }
 
 struct State {
-    cache: Cache,
+    cache: Cache<Key, Answer>,
     gate: Gate,
     flying: HashMap<Key, Vec<oneshot::Sender<Answer>>>,
 }

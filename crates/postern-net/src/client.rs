@@ -5,6 +5,7 @@
 //! machine in `postern-proto` says. Called by the drain and by callouts.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,15 @@ pub struct Connector {
     pub connect_timeout: Duration,
     /// For STARTTLS when offered; `None` never starts TLS. See [`crate::tls::client_config`].
     pub tls: Option<Arc<ClientConfig>>,
+}
+
+/// What is asked of TLS with a mail server.
+#[derive(Clone, Debug)]
+pub enum TlsWanted {
+    /// Opportunistic, as [`Connector::connect`] does it.
+    WhenOffered,
+    /// A server that this configuration verifies, or no mail.
+    Authenticated(Arc<ClientConfig>),
 }
 
 /// The octets of a message. Line ends are CRLF; transparency (dots) is added on the way out.
@@ -148,9 +158,51 @@ impl Connector {
         }
     }
 
+    /// Connects to one address of a mail server called `name`, and goes through STARTTLS as is wanted. No client
+    /// is told: this is for mail of our own.
+    ///
+    /// # Errors
+    /// [`Failure`]; [`Failure::Tls`] when a wanted certificate did not come.
+    pub async fn connect_to(&self, name: &str, address: SocketAddr, wanted: &TlsWanted) -> Result<Connection, Failure> {
+        let target = Target::Tcp { host: address.ip().to_string(), port: address.port() };
+        let once = |tls| self.connect_named(&target, name, Protocol::Smtp, ClientAddress::None, None, tls);
+        match wanted {
+            TlsWanted::Authenticated(config) => {
+                let connection = once(Some(config)).await?;
+                if connection.tls().is_none() {
+                    return Err(Failure::Tls(format!("{name} offers no STARTTLS, and only a proven server will do")));
+                }
+                Ok(connection)
+            }
+            TlsWanted::WhenOffered => match once(self.tls.as_ref()).await {
+                Err(Failure::Tls(why)) => {
+                    tracing::info!(name, %address, why, "TLS with a mail server failed, going on without");
+                    once(None).await
+                }
+                result => result,
+            },
+        }
+    }
+
     async fn connect_once(
         &self,
         target: &Target,
+        protocol: Protocol,
+        client_address: ClientAddress,
+        arrival: Option<&Arrival>,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<Connection, Failure> {
+        let name = match target {
+            Target::Tcp { host, .. } => host.as_str(),
+            Target::Unix(_) => "localhost",
+        };
+        self.connect_named(target, name, protocol, client_address, arrival, tls).await
+    }
+
+    async fn connect_named(
+        &self,
+        target: &Target,
+        name: &str,
         protocol: Protocol,
         client_address: ClientAddress,
         arrival: Option<&Arrival>,
@@ -165,10 +217,6 @@ impl Connector {
         }
         let options =
             ClientOptions { protocol, helo: self.helo.clone(), starttls: tls.is_some(), deadlines: self.deadlines };
-        let name = match target {
-            Target::Tcp { host, .. } => host.as_str(),
-            Target::Unix(_) => "localhost",
-        };
         let mut connection = Connection::new(stream, options, header, client_address, arrival);
         connection.greet(tls, name).await?;
         Ok(connection)

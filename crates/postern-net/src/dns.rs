@@ -1,17 +1,20 @@
 //! DNS with a budget: what a domain has published about its mail.
 //!
 //! Owns the resolver (hickory; its types stay in here) and the time a question may take. Answers are
-//! values; an answer that says "nothing there" is an empty one, not an error.
+//! values; an answer that says "nothing there" is an empty one, not an error. Whether an answer is
+//! validated (DNSSEC) is in `dns/trust.rs`, what is asked for the postern in `dns/door.rs`.
+
+mod door;
+mod trust;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use tokio::time::timeout;
 
+pub use self::door::{NoRecord, Published, TlsaChoice, choose, tlsa_choice};
+use self::trust::Engine;
+pub use self::trust::{DnsTrust, ResolverOptions, Told};
 use crate::published::Tlsa;
 
 /// Why a question got no answer.
@@ -48,36 +51,30 @@ pub struct Mx {
 /// Asks DNS.
 #[derive(Clone, Debug)]
 pub struct Resolver {
-    inner: TokioResolver,
-    time_max: Duration,
+    engine: Engine,
 }
 
 impl Resolver {
-    /// Uses `server`, or those of the system. `time_max` bounds each question, retries included.
+    /// Uses `server`, or those of the system, and validates nothing. `time_max` bounds each question,
+    /// retries included.
     ///
     /// # Errors
     /// [`DnsError::Setup`].
     pub fn new(server: Option<SocketAddr>, time_max: Duration) -> Result<Self, DnsError> {
-        let setup = |error: &dyn std::fmt::Display| DnsError::Setup(error.to_string());
-        let mut builder = match server {
-            None => TokioResolver::builder_tokio().map_err(|error| setup(&error))?,
-            Some(server) => {
-                let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-                    connection.port = server.port();
-                    connection
-                });
-                let server = NameServerConfig::new(server.ip(), true, connections.to_vec());
-                let config = ResolverConfig::from_name_servers(vec![server]);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-            }
-        };
-        let options = builder.options_mut();
-        // Two tries within the budget: one lost datagram must not be the end of it.
-        options.timeout = time_max / 2;
-        options.attempts = 2;
-        options.cache_size = CACHE_ENTRIES_MAX;
-        options.use_hosts_file = ResolveHosts::Never;
-        Ok(Self { inner: builder.build().map_err(|error| setup(&error))?, time_max })
+        Self::with_options(&ResolverOptions { server, ..ResolverOptions::new(time_max) })
+    }
+
+    /// As the options say.
+    ///
+    /// # Errors
+    /// [`DnsError::Setup`].
+    pub fn with_options(options: &ResolverOptions) -> Result<Self, DnsError> {
+        Ok(Self { engine: Engine::new(options)? })
+    }
+
+    /// As it was made.
+    pub fn options(&self) -> &ResolverOptions {
+        self.engine.options()
     }
 
     /// TLSA records for a service (RFC 6698 section 3). Their signatures are not checked here.
@@ -86,15 +83,6 @@ impl Resolver {
     /// [`DnsError`].
     pub async fn tlsa(&self, host: &str, port: u16) -> Result<Vec<Tlsa>, DnsError> {
         let answers = self.ask(&format!("_{port}._tcp.{host}"), RecordType::TLSA).await?;
-        let tlsa = |data: RData| match data {
-            RData::TLSA(tlsa) => Some(Tlsa {
-                usage: tlsa.cert_usage.into(),
-                selector: tlsa.selector.into(),
-                matching: tlsa.matching.into(),
-                data: tlsa.cert_data,
-            }),
-            _ => None,
-        };
         Ok(answers.into_iter().filter_map(tlsa).collect())
     }
 
@@ -105,11 +93,7 @@ impl Resolver {
     /// [`DnsError`].
     pub async fn mta_sts_id(&self, domain: &str) -> Result<Option<String>, DnsError> {
         let answers = self.ask(&format!("_mta-sts.{domain}"), RecordType::TXT).await?;
-        let text = |data: RData| match data {
-            RData::TXT(txt) => Some(String::from_utf8_lossy(&txt.txt_data.concat()).into_owned()),
-            _ => None,
-        };
-        let mut ids = answers.into_iter().filter_map(text).filter_map(|text| sts_id(&text));
+        let mut ids = answers.into_iter().filter_map(text).filter_map(|text| sts_id(&String::from_utf8_lossy(&text)));
         let id = ids.next();
         Ok(if ids.next().is_some() { None } else { id })
     }
@@ -141,15 +125,30 @@ impl Resolver {
     }
 
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, DnsError> {
+        Ok(self.told(name, kind).await?.value)
+    }
+
+    /// The records at `name`; empty when there are none.
+    async fn told(&self, name: &str, kind: RecordType) -> Result<Told<Vec<RData>>, DnsError> {
         let mut fqdn = Name::from_utf8(name).map_err(|_| DnsError::Name(name.to_owned()))?;
         fqdn.set_fqdn(true);
-        match timeout(self.time_max, self.inner.lookup(fqdn, kind)).await {
-            Ok(Ok(lookup)) => Ok(lookup.answers().iter().map(|record| record.data.clone()).collect()),
-            Ok(Err(error)) if error.is_no_records_found() => Ok(Vec::new()),
-            Ok(Err(error)) => Err(DnsError::Failed { name: name.to_owned(), why: error.to_string() }),
-            Err(_) => Err(DnsError::Timeout(name.to_owned())),
-        }
+        self.engine.ask(name, fqdn, kind).await
     }
+}
+
+/// The strings of a TXT record joined.
+fn text(data: RData) -> Option<Box<[u8]>> {
+    if let RData::TXT(txt) = data { Some(txt.txt_data.concat().into()) } else { None }
+}
+
+fn tlsa(data: RData) -> Option<Tlsa> {
+    let RData::TLSA(tlsa) = data else { return None };
+    Some(Tlsa {
+        usage: tlsa.cert_usage.into(),
+        selector: tlsa.selector.into(),
+        matching: tlsa.matching.into(),
+        data: tlsa.cert_data,
+    })
 }
 
 /// `v=STSv1; id=20160831085700Z;`
@@ -160,9 +159,6 @@ fn sts_id(text: &str) -> Option<String> {
     }
     fields.find(|(key, _)| *key == "id").map(|(_, id)| id.to_owned())
 }
-
-/// Answers kept, some 300 octets each.
-const CACHE_ENTRIES_MAX: u64 = 1024;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 //! module knows how a connection is made and kept, and no rule of mail. quinn's types leave it only
 //! for the listener, which is the other end of the same profile.
 
+pub mod courier;
+
 mod attempt;
 mod client;
 mod clock;
@@ -20,5 +22,8 @@ pub use clock::WallClock;
 pub use error::DoorError;
 pub use key::{KeyError, KeyPair, PublicKey};
 pub use link::{DoorStream, Link, LinkLimits};
-pub use profile::{ServerProfile, endpoint_config, peer_key, raise, server_config};
+pub use profile::{ServerProfile, endpoint_config, peer_key, raise, server_config, tls_facts};
 pub use purse::{AltDoor, DOMAINS_MAX, DoorMemory, Grant, Purse, PurseError};
+
+#[cfg(test)]
+mod rig;

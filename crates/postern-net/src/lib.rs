@@ -11,6 +11,7 @@ pub mod client;
 pub mod dns;
 pub mod door;
 pub mod filter;
+pub mod mx;
 pub mod published;
 pub mod socket;
 pub mod steering;

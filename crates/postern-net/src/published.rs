@@ -201,7 +201,7 @@ fn verify(chain: &[CertificateDer<'_>], host: &str, roots: &Roots, now_unix_s: u
 }
 
 impl Roots {
-    fn store(&self) -> RootCertStore {
+    pub(crate) fn store(&self) -> RootCertStore {
         match self {
             Self::Mozilla => webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
             Self::Only(certificates) => {

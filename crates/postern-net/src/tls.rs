@@ -207,7 +207,9 @@ pub fn client_config() -> Arc<ClientConfig> {
     )
 }
 
-fn client_builder(provider: Arc<CryptoProvider>) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+pub(crate) fn client_builder(
+    provider: Arc<CryptoProvider>,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the ring provider serves TLS 1.2 and 1.3")
@@ -264,6 +266,10 @@ impl ServerCertVerifier for Unverified {
         self.algorithms.supported_schemes()
     }
 }
+
+mod authenticated;
+
+pub use authenticated::{Expected, authenticated_config};
 
 #[cfg(test)]
 mod tests;

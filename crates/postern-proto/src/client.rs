@@ -148,10 +148,12 @@ pub enum Phase {
 mod body;
 mod command;
 mod failure;
+mod flight;
 mod machine;
 mod reply;
 
 pub use failure::Failure;
+pub use flight::{FLIGHT_MESSAGES_MAX, Flight, FlightEvent, FlightOptions, Readiness};
 pub use machine::{Client, ClientOptions, Step};
 pub use reply::{REPLY_LINE_BYTES_MAX, REPLY_LINES_MAX, ReplyError};
 

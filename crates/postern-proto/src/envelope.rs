@@ -102,6 +102,24 @@ pub enum Via {
     Relay,
     /// Made here: a delivery report.
     Local,
+    /// The postern: a peer whose domain was proven, with mail of its own authors.
+    Postern,
+}
+
+impl Via {
+    /// Whether it came from elsewhere, for us: routed as mail for the domains of this site, judged by
+    /// filters, and its client told to the next hop.
+    #[must_use]
+    pub const fn is_inbound(self) -> bool {
+        matches!(self, Self::Public | Self::Postern)
+    }
+
+    /// Whether a failure may be reported to its sender. From the public door anybody names any sender,
+    /// and a report would hit a stranger.
+    #[must_use]
+    pub const fn is_reportable(self) -> bool {
+        matches!(self, Self::Relay | Self::Postern)
+    }
 }
 
 /// The facts of arrival; enough to render a truthful Received field (RFC 5321 section 4.4).

@@ -15,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod author;
 pub mod checks;
 pub mod client;
 pub mod command;

@@ -18,7 +18,7 @@ pub fn received_field(meta: &Meta, id: &str, recipient: Option<&Address>) -> Str
     let arrival = &meta.arrival;
     let mut field = match arrival.via {
         Via::Local => format!("Received: by {} (Postern)", arrival.by),
-        Via::Public | Via::Relay => format!(
+        Via::Public | Via::Relay | Via::Postern => format!(
             "Received: from {} ({})\r\n\tby {} (Postern) with {}",
             arrival.helo,
             tcp_info(arrival),

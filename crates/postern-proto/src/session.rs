@@ -28,6 +28,7 @@ pub use question::{Answer, Ask, Deferral, Eviction, Finished, RecipientVerdict, 
 use timer::Timer;
 
 use crate::address::Address;
+use crate::author::AuthorScanner;
 use crate::command::{self, Command, CommandError};
 use crate::data::BodyReader;
 use crate::envelope::TlsFacts;
@@ -116,6 +117,8 @@ struct Transaction {
     /// Set by the first recipient; all others must have the same.
     mode: Option<Mode>,
     reader: Option<BodyReader>,
+    /// Looks for the author, where the options ask for it.
+    author: Option<Box<AuthorScanner>>,
     body: Vec<u8>,
     /// Pieces have gone to the spool.
     streamed: bool,

@@ -63,11 +63,14 @@ impl Pure {
         settings.offers.smtputf8 = !options.without.iter().any(|word| word == "smtputf8");
         settings.offers.starttls = options.tls;
         settings.xclient = options.xclient;
+        settings.author = options.postern;
         let (peer, local) = (address("192.0.2.1:4000"), address("198.51.100.1:25"));
         let now = Instant(1_000_000);
         let mut session = Session::new(Arc::new(settings), peer, local, options.proxy, now);
         let mut out = Vec::new();
-        session.greet(&mut out);
+        if !options.postern {
+            session.greet(&mut out);
+        }
         Self {
             session,
             options,
@@ -139,6 +142,12 @@ impl Pure {
             Some(("refused", words)) => return Some(Answer::Refused(reply(words))),
             Some(("lost", _)) => return None,
             _ => {}
+        }
+        match finished.author {
+            None => assert!(!self.options.postern),
+            Some(Ok(author)) if *author.domain == *"peer.example" => {}
+            Some(Ok(_)) => return Some(Answer::Refused(reply("550 5.7.1 USE-MX: not your author"))),
+            Some(Err(fault)) => return Some(Answer::Refused(reply(&format!("550 5.7.1 USE-MX: {}", fault.as_str())))),
         }
         let body = finished.body.unwrap_or(pieces);
         assert_eq!(finished.meta.size, body.len() as u64, "the size told is the size stored");

@@ -4,6 +4,7 @@
 //! contract: scripts rely on them.
 
 mod buffer;
+mod identity;
 mod trust;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use postern_proto::mode::Mode;
 use crate::commands::demo::DemoArgs;
 use crate::commands::flood::FloodArgs;
 pub(crate) use buffer::{Buffer, ExportArgs, ImportArgs, MailFormat};
+pub(crate) use identity::{Identity, SiteArgs};
 pub(crate) use trust::{LearnArgs, Peer, Verdict};
 
 use crate::config::sample;
@@ -163,6 +165,16 @@ pub(crate) enum Command {
         /// What to do
         #[command(subcommand)]
         action: Peer,
+    },
+    /// Who this server is to other posterns: its key, and the records that publish it
+    #[command(
+        long_about = "Who this server is to other posterns: its key, the DNS records that publish it, and its replacement. Works with the server running, and without.",
+        after_help = "Example: postern identity show; postern identity dns --domain example.org; postern identity rotate"
+    )]
+    Identity {
+        /// What to do
+        #[command(subcommand)]
+        action: Identity,
     },
     /// Take all judgement out of the path (on), or put it back (off)
     #[command(

@@ -4,6 +4,7 @@ mod buffer;
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod flood;
+mod identity;
 mod learn;
 mod man;
 mod modes;
@@ -19,6 +20,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 pub(crate) use buffer::buffer;
+pub(crate) use identity::identity;
 pub(crate) use learn::learn;
 pub(crate) use man::{completions, man};
 pub(crate) use modes::{drain, set_mode};

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::exit::{Code, Failure};
+use crate::serve::peers::PeerChange;
 use crate::serve::trust::seed::Seed;
 
 /// A request line.
@@ -101,6 +102,13 @@ pub(crate) enum Ask {
         /// Which, and whether it is added.
         change: Option<(String, bool)>,
     },
+    /// A peer of the postern with its key: add or remove; nothing shows them all.
+    Peer {
+        /// What changes.
+        change: Option<PeerChange>,
+    },
+    /// Which domains are ours, and so have a key to publish.
+    Domains,
     /// Take judgement out of the path; nothing shows whether it is.
     Bypass {
         /// From now on.

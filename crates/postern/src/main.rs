@@ -49,6 +49,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Why { what, json, server } => commands::why(what, json, &server),
         Command::Report { verdict, what, server } => commands::report(verdict, &what, &server),
         Command::Peer { action } => commands::peer(action),
+        Command::Identity { action } => commands::identity(action),
         Command::Bypass { switch, server } => commands::bypass(switch, &server),
         Command::Bench(what) => bench::run(what),
         Command::Flood(what) => commands::flood::flood(&what),

@@ -10,10 +10,13 @@ pub(crate) mod doors;
 pub(crate) mod files;
 pub(crate) mod filters;
 pub(crate) mod judging;
+pub(crate) mod keys;
 mod listeners;
 pub(crate) mod modes;
 pub(crate) mod names;
+pub(crate) mod peers;
 pub(crate) mod privileges;
+mod proofs;
 pub(crate) mod queue;
 mod reload;
 pub(crate) mod status;
@@ -45,6 +48,7 @@ use admission::{Desk, Gauges};
 use judging::Judging;
 use listeners::Listeners;
 use modes::{ModesHandle, ModesTask};
+use peers::{DoorPeers, PeerFile};
 pub(crate) use privileges::pin;
 use reload::Reloader;
 use status::StatusSource;
@@ -91,6 +95,8 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let (modes_task, modes) = load_modes(&data, &config, weather.forecast())?;
     let certificate = certificate(&config)?;
     let (trust_task, trust) = TrustTask::load(&data, &config.settings.trust)?;
+    let peers =
+        DoorPeers::load(&data).map_err(|error| Failure::io(Code::Data, PeerFile::path(&data).display(), &error))?;
     let gauges = Gauges::default();
     let judging = Judging::new(&data, &config, trust.clone(), gauges.observe.clone());
     let filters = judging.filters.published();
@@ -106,6 +112,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let (steering_task, steering) = SteeringTask::new(&mut listeners.smtp, trust.book());
     let identity = admission::identity(reloader.config(), &trust)?;
     let admission = admission::admission(reloader.config(), &trust, &judging.bypass, &gauges, identity.clone())?;
+    let keys = proofs::start(reloader.config(), &peers)?;
     let desk = Desk { identity: identity.clone(), book: trust.book() };
     let doors = doors::start(doors::Wiring {
         spool: spool.clone(),
@@ -129,13 +136,22 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     }));
     announce(&smtp, &relay);
     let (reload, reload_requests) = mpsc::channel(1);
-    let status =
-        StatusSource { started: Instant::now(), smtp, relay, doors: doors.counters(), steering, weather, identity };
+    let status = StatusSource {
+        started: Instant::now(),
+        smtp,
+        relay,
+        doors: doors.counters(),
+        steering,
+        weather,
+        identity,
+        keys,
+    };
     let owners = Owners {
         spool: spool.clone(),
         drain: drain.clone(),
         modes,
         judging,
+        peers,
         policy: reloader.policy(),
         status,
         reload,

@@ -32,6 +32,13 @@ impl Surroundings for Notebook {
     fn checks(&mut self, _: &Client<'_>) -> Checks {
         Checks { class: 1, ..Checks::default() }
     }
+    fn may_bring(&mut self, author: Option<&Result<Author, AuthorFault>>, _: &Client<'_>) -> Result<(), Reply> {
+        match author {
+            Some(Ok(author)) if &*author.domain == "b.example" => Ok(()),
+            Some(_) => Err(Reply::new(550, Enhanced(5, 7, 1), "USE-MX")),
+            None => Ok(()),
+        }
+    }
     fn new_id(&mut self) -> ItemId {
         self.ids += 1;
         ItemId(self.ids)
@@ -126,6 +133,34 @@ fn a_fate_that_does_not_come_is_not_waited_for_beyond_the_deadline() {
     assert_eq!((need, test.world.committed.len()), (Need::Answer, 1));
     // The fate came first after all.
     assert_eq!(test.hear(EventKind::Fate(Fate::Delivered)), "250 2.0.0 Delivered as 0000000000001");
+}
+
+#[test]
+fn a_message_that_the_peer_may_not_bring_is_never_handed_over_and_its_pieces_are_given_back() {
+    for large in [false, true] {
+        let mut test = Test::new(Mode::Collect);
+        let options = SessionOptions { author: true, ..SessionOptions::new("mx.example.com".into(), Via::Public) };
+        let addr: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        test.conn = Conn::new(Session::new(Arc::new(options), addr, addr, false, Instant(0)));
+        let filling = if large { format!("{}\r\n", "x".repeat(998)).repeat(150) } else { String::new() };
+        let body = format!("{ENVELOPE}DATA\r\nFrom: bank@bank.example\r\n\r\n{filling}.\r\n");
+        let mut rest = body.as_bytes();
+        while !rest.is_empty() {
+            test.out.clear();
+            let (consumed, need) = test.conn.handle_bytes(test.now, rest, &mut test.out, &mut test.world);
+            rest = &rest[consumed..];
+            if need == Need::Answer {
+                test.hear(EventKind::Stored);
+            }
+        }
+        test.conn.handle_bytes(test.now, b"", &mut test.out, &mut test.world);
+        assert_eq!(test.last_reply(), "550 5.7.1 USE-MX");
+        assert_eq!((test.world.appended.len(), test.world.abandoned.len()), (0, usize::from(large)));
+        assert_eq!(!test.world.stored.is_empty(), large);
+        // The same conversation goes on with an author of its own.
+        test.say("MAIL FROM:<>\r\nRCPT TO:<ann@example.com>\r\nDATA\r\nFrom: a@b.example\r\n\r\n.\r\n");
+        assert_eq!(test.world.appended.len(), 1);
+    }
 }
 
 #[test]

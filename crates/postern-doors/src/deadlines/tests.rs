@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn a_letter_to_a_question_that_is_no_longer_open_is_dropped() {
-    let slot = Slot::new(1, Class::New);
+    let slot = Slot::new(1, Class::New, None);
     let first = slot.ask();
     let second = slot.ask();
     slot.deliver(first, Letter::Recipient(RecipientVerdict::Unknown(None)));

@@ -10,7 +10,7 @@ fn an_answer_about_one_sender_lends_nothing_to_the_next_one_of_the_same_connecti
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = Spool::open(postern_spool::SpoolOptions::new(dir.path())).unwrap();
     let core = core(spool);
-    let (index, slot) = core.slots.insert(Class::New);
+    let (index, slot) = core.slots.insert_for(Class::New, None);
     let passed = Findings { authority: Some(Authority::Spf), ..Findings::default() };
     let (first, second) = (11, 22);
     // The first sender's answer is late: RSET, another sender, whose question is open now.

@@ -65,14 +65,15 @@ async fn a_delivery_that_panics_is_counted_and_its_item_is_tried_again() {
     let test = async {
         let (worker, lease) = (worker(&spool), lease_one(&spool).await);
         let (id, route) = (lease.id, Route::parse("lmtp:127.0.0.1:9").unwrap());
-        let permit = Permit::take(&worker, &route).unwrap();
+        let destination = Destination::hop(&route);
+        let permit = Permit::take(&worker, &destination).unwrap();
         // A bug: a recipient that the message does not have.
         let groups = vec![Group { permit, members: vec![7] }];
         let plan = Plan { groups, decided: vec![None], detail: None, mailboxes_max: 1, busy: false };
         let load = Load { lease, meta: meta(), asked: None, body: None };
         worker.clone().deliver(load, plan, false).await;
         assert_eq!(worker.counters.snapshot().panics, 1);
-        assert_eq!(worker.with_gate(&route, |gate| gate.running()), 0, "its place is free again");
+        assert_eq!(worker.with_gate(&destination, |gate| gate.running()), 0, "its place is free again");
         let left = Meta::from_bytes(&spool.show(id).await.unwrap().meta).unwrap();
         assert_eq!((left.attempts, left.last_error.as_deref()), (1, Some("internal error")));
         assert_eq!(spool.lanes().await[0].waiting, 1);

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use postern_net::filter::Kind;
+use postern_proto::envelope::Via;
 
 use super::*;
 use crate::testing::meta;
@@ -22,6 +23,7 @@ fn strangers_mail_is_judged_once_and_only_where_filters_are() {
     };
     assert!(table.must_judge(&public, "a.example") && !table.must_judge(&public, "plain.example"));
     assert!(!table.must_judge(&judged, "a.example"));
+    assert!(table.must_judge(&via(Via::Postern), "a.example"), "a proven peer may still send spam");
     assert!(!table.must_judge(&via(Via::Relay), "a.example") && !table.must_judge(&via(Via::Local), "a.example"));
     assert!(!FilterTable::default().must_judge(&public, "a.example"), "no filter, no judgement");
 }

@@ -51,5 +51,6 @@ fn relayed_mail_leaves_by_the_relay_route_unless_its_domain_is_local() {
     assert_eq!(table.resolve(Via::Relay, "example.com").cloned(), default);
     assert_eq!(table.resolve(Via::Relay, "own.example"), Some(&Route::None));
     assert_eq!(table.resolve(Via::Public, "far.example").cloned(), default);
+    assert_eq!(table.resolve(Via::Postern, "far.example").cloned(), default);
     assert_eq!(table.resolve(Via::Local, "").cloned(), default);
 }

@@ -1,5 +1,5 @@
 use postern_proto::address::Address;
-use postern_proto::envelope::{Arrival, DsnRequest, Notify};
+use postern_proto::envelope::{Arrival, DsnRequest, Notify, Via};
 use proptest::prelude::*;
 
 use super::*;
@@ -120,7 +120,7 @@ fn a_committed_item_is_postponed_with_the_recipients_that_are_left() {
 }
 
 #[test]
-fn failures_of_the_local_mta_s_mail_are_reported_and_others_are_dead_letters() {
+fn failures_of_mail_that_proved_its_sender_are_reported_and_others_are_dead_letters() {
     check(Via::Relay, false, AB, &[full(), full()], "finish delivered | rest  | dead  | told 2");
     check(
         Via::Public,
@@ -130,6 +130,7 @@ fn failures_of_the_local_mta_s_mail_are_reported_and_others_are_dead_letters() {
         "finish delivered | rest  | dead a.example:1,b.example:1 | told 0",
     );
     check(Via::Local, false, A, &[full()], "finish delivered | rest  | dead a.example:1 | told 0");
+    check(Via::Postern, false, AB, &[full(), full()], "finish delivered | rest  | dead  | told 2");
     let null_sender = meta(Via::Relay, None, A);
     let dead = "finish delivered | rest  | dead a.example:1 | told 0";
     assert_eq!(line(&run(&null_sender, false, NOW, &[full()])), dead);

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "a helper module of the tests, not an interface")]
 
+pub mod doors;
 pub mod hop;
 pub mod milter;
 pub mod rspamd;

@@ -1,6 +1,7 @@
 //! The desk against a name server of the test's own: what it finds, and what it does not spend.
 
 mod budgets;
+mod keys;
 mod responder;
 mod sources;
 mod spf;

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use hickory_resolver::proto::op::{Message, Query, ResponseCode};
-use hickory_resolver::proto::rr::rdata::{A, AAAA, MX, PTR, TXT};
+use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, PTR, TLSA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 
 /// How it treats the names below a domain.
@@ -154,7 +155,9 @@ impl Shared {
     fn answer(&self, query: &Message, manner: Option<Manner>) -> Vec<u8> {
         let question = query.queries[0].clone();
         let kind = question.query_type().to_string();
-        let found = (self.table)(&name_of(&question), &kind);
+        let alias = (self.table)(&name_of(&question), "CNAME");
+        let kind = if alias.is_some() { "CNAME".to_owned() } else { kind };
+        let found = alias.or_else(|| (self.table)(&name_of(&question), &kind));
         let code = match (manner, &found) {
             (Some(Manner::Broken), _) => ResponseCode::ServFail,
             (_, None) => ResponseCode::NXDomain,
@@ -190,6 +193,13 @@ fn rdata(kind: &str, data: &str) -> RData {
         "MX" => RData::MX(MX::new(10, name(data))),
         "TXT" => {
             RData::TXT(TXT::new(data.as_bytes().chunks(200).map(|c| String::from_utf8_lossy(c).into_owned()).collect()))
+        }
+        "CNAME" => RData::CNAME(CNAME(name(data))),
+        // Of usage 3, selector 1, matching 1: the hash.
+        "TLSA" => {
+            let octet = |at: usize| u8::from_str_radix(&data[at..at + 2], 16).expect("hexadecimal");
+            let hash = (0..data.len()).step_by(2).map(octet).collect();
+            RData::TLSA(TLSA::new(CertUsage::DaneEe, Selector::Spki, Matching::Sha256, hash))
         }
         _ => panic!("{kind} is not served"),
     }

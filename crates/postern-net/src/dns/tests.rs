@@ -1,5 +1,7 @@
 //! The resolver against a server of this machine.
 
+use std::net::IpAddr;
+
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::Record;
 use hickory_resolver::proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
@@ -79,4 +81,31 @@ async fn nothing_published_is_an_empty_answer_and_failure_is_none() {
     let silent = hasty.mx("silent").await;
     assert!(matches!(silent, Err(DnsError::Timeout(_) | DnsError::Failed { .. })), "{silent:?}");
     assert!(matches!(resolver.mx(&"x".repeat(64)).await, Err(DnsError::Name(_))));
+}
+
+#[tokio::test]
+async fn addresses_of_both_families_are_found_and_none_of_this_is_secure_without_an_anchor() {
+    let tlsa = TLSA::new(CertUsage::DaneEe, Selector::Spki, Matching::Sha256, vec![7; 32]);
+    let zone = vec![
+        ("mx.example.org.", RData::A("192.0.2.1".parse().expect("an address"))),
+        ("_2526._quic.mx.example.org.", RData::TLSA(tlsa)),
+        ("_postern.example.org.", text("v=postern1; port=1")),
+    ];
+    let resolver = resolver(zone, PATIENCE).await;
+    let found = resolver.addresses("mx.example.org").await.expect("an answer");
+    assert_eq!((found.value, found.secure), (vec![IpAddr::from([192, 0, 2, 1])], false));
+    assert!(resolver.addresses("nowhere.example.org").await.expect("an answer").value.is_empty());
+    assert!(resolver.addresses("broken").await.is_err());
+    let records = resolver.door_tlsa("mx.example.org", 2526).await.expect("an answer");
+    assert_eq!((records.value.len(), records.secure), (1, false));
+    assert_eq!(resolver.door_record("example.org").await, Ok(None), "it has no key");
+}
+
+#[tokio::test]
+async fn what_has_no_signatures_below_a_signed_root_is_a_failure() {
+    let plain = resolver(vec![("_postern.example.org.", text("v=postern1"))], PATIENCE).await;
+    let options = ResolverOptions { trust: DnsTrust::BuiltIn, ..plain.options().clone() };
+    let validating = Resolver::with_options(&options).expect("a resolver");
+    assert!(matches!(validating.texts("_postern.example.org").await, Err(DnsError::Failed { .. })));
+    assert!(matches!(validating.texts("_postern.nowhere.org").await, Err(DnsError::Failed { .. })));
 }

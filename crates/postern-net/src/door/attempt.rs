@@ -3,21 +3,40 @@
 //! Every attempt has a configuration of its own: the connection id, which a ticket's proof is bound to, is made first, and
 //! quinn asks for both. Says whether a failure is final or only this way's. It never chooses the way.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use postern_proto::door::limits::CID_BYTES;
-use quinn::{ConnectionError, ConnectionId, TransportConfig, TransportErrorCode};
+use postern_proto::door::limits::{CID_BYTES, NONCE_BYTES};
+use postern_proto::door::{Challenge, token_of};
+use quinn::{ConnectionError, ConnectionId, Endpoint, TransportConfig, TransportErrorCode};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::error::DoorError;
 use super::key::{KeyPair, PublicKey};
+use super::prelude::{Appointment, random};
 use super::profile::{NO_NAME, WrongKeyShown, client_tls};
+use super::purse::Grant;
+use super::socket::{DoorSocket, Expected};
 
-/// Under way.
+/// Under way. Dropped, it is given up.
 pub(super) struct Attempt {
     connecting: quinn::Connecting,
     wrong: WrongKeyShown,
+    answers: mpsc::Receiver<(SocketAddr, Challenge)>,
+    /// A CHALLENGE must come later than this to be news: one that was sent twice is not.
+    not_before: u32,
+    _expected: Expected,
+}
+
+/// What an attempt came to.
+pub(super) enum Outcome {
+    /// The handshake is done.
+    In(quinn::Connection),
+    /// The gate answered with a CHALLENGE instead: what was shown is good, and it would rather have this cookie.
+    Come(Appointment),
 }
 
 /// Why an attempt failed.
@@ -27,9 +46,23 @@ pub(super) enum Miss {
     Lost,
     /// The server has spoken, or nothing will help.
     Final(DoorError),
-    /// The endpoint is gone: its socket failed.
-    NoEndpoint,
 }
+
+impl From<DoorError> for Miss {
+    fn from(error: DoorError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// The socket of an address family, and what speaks QUIC through it.
+#[derive(Clone, Debug)]
+pub(super) struct Family {
+    pub(super) endpoint: Endpoint,
+    pub(super) socket: Arc<DoorSocket>,
+}
+
+/// A door's address with the socket to reach it by.
+pub(super) type Reachable = (SocketAddr, Family);
 
 /// What every attempt of a client has in common.
 pub(super) struct Common<'a> {
@@ -39,44 +72,75 @@ pub(super) struct Common<'a> {
 }
 
 impl Attempt {
+    /// Shows a ticket, with the proof for a connection id of its own and this time of the server.
+    pub(super) fn with_ticket(common: &Common<'_>, to: &Reachable, grant: &Grant, server_s: u64) -> Result<Self, Miss> {
+        let dcid = random()?;
+        let time = u32::try_from(server_s).unwrap_or(u32::MAX);
+        let token = token_of(&grant.ticket, &grant.key, &dcid, time);
+        let [nonce @ .., _, _, _, _, _, _, _, _] = dcid;
+        Self::start(common, to, dcid, &token, nonce, 0)
+    }
+
+    /// Shows a cookie.
+    pub(super) fn with_cookie(common: &Common<'_>, to: &Reachable, challenge: &Challenge) -> Result<Self, Miss> {
+        let token = challenge.token();
+        let nonce = *token[2..].first_chunk().expect("a token is longer than its nonce");
+        Self::start(common, to, random()?, &token, nonce, challenge.terms.not_before)
+    }
+
     /// Sends the first Initial with this destination connection id and token.
-    pub(super) fn start(
-        endpoint: &quinn::Endpoint,
+    fn start(
         common: &Common<'_>,
-        address: std::net::SocketAddr,
+        (address, family): &Reachable,
         dcid: [u8; CID_BYTES],
         token: &[u8],
+        nonce: [u8; NONCE_BYTES],
+        not_before: u32,
     ) -> Result<Self, Miss> {
+        let (sender, answers) = mpsc::channel(2);
+        let expected = family.socket.expect(nonce, *address, sender);
         let (tls, wrong) = client_tls(common.key, common.expected);
         let mut config = quinn::ClientConfig::new(tls);
         config
             .transport_config(Arc::clone(common.transport))
             .initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&dcid)))
             .token_store(Arc::new(OneToken(Mutex::new(Some(Bytes::copy_from_slice(token))))));
-        let connecting = endpoint.connect_with(config, address, NO_NAME).map_err(|error| match error {
-            quinn::ConnectError::EndpointStopping => Miss::NoEndpoint,
-            other => Miss::Final(DoorError::Transport(other.to_string())),
-        })?;
-        Ok(Self { connecting, wrong })
+        let connecting = family
+            .endpoint
+            .connect_with(config, *address, NO_NAME)
+            .map_err(|error| Miss::Final(DoorError::Transport(error.to_string())))?;
+        Ok(Self { connecting, wrong, answers, not_before, _expected: expected })
     }
 
-    /// Waits for the end of the handshake. May be dropped and called again while it has not returned.
-    pub(super) async fn done(&mut self) -> Result<quinn::Connection, Miss> {
-        (&mut self.connecting).await.map_err(|error| {
-            if self.wrong.load(Ordering::Relaxed) {
-                return Miss::Final(DoorError::WrongKey);
-            }
-            match &error {
-                ConnectionError::TimedOut | ConnectionError::Reset => Miss::Lost,
-                // As many attempts wait at the listener as may: what QUIC calls "refused" is "not now".
-                ConnectionError::ConnectionClosed(close)
-                    if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
-                {
-                    Miss::Lost
+    /// Waits for the end of the handshake, or a CHALLENGE. May be dropped and called again while it has not returned.
+    pub(super) async fn done(&mut self) -> Result<Outcome, Miss> {
+        loop {
+            tokio::select! {
+                biased;
+                connected = &mut self.connecting => {
+                    return connected.map(Outcome::In).map_err(|error| self.miss(&error));
                 }
-                other => Miss::Final(other.into()),
+                Some((address, challenge)) = self.answers.recv() => {
+                    if challenge.terms.not_before > self.not_before {
+                        return Ok(Outcome::Come(Appointment::new(address, challenge, Instant::now())));
+                    }
+                }
             }
-        })
+        }
+    }
+
+    fn miss(&self, error: &ConnectionError) -> Miss {
+        if self.wrong.load(Ordering::Relaxed) {
+            return Miss::Final(DoorError::WrongKey);
+        }
+        match error {
+            ConnectionError::TimedOut | ConnectionError::Reset => Miss::Lost,
+            // As many attempts wait at the listener as may: what QUIC calls "refused" is "not now".
+            ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
+                Miss::Lost
+            }
+            other => Miss::Final(other.into()),
+        }
     }
 }
 

@@ -8,24 +8,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postern_proto::door::limits::CID_BYTES;
-use postern_proto::door::{CloseCode, token_of};
+use postern_proto::door::CloseCode;
 use quinn::{Endpoint, TokioRuntime, TransportConfig};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use super::attempt::{Attempt, Common, Miss};
+use super::attempt::{Attempt, Common, Family, Miss, Outcome, Reachable};
 use super::clock::{ServerClocks, WallClock};
 use super::error::DoorError;
 use super::key::{KeyPair, PublicKey};
 use super::link::{self, Link};
 use super::prelude::{self, Appointment, Calendar, random};
 use super::profile::{client_transport, plain_endpoint};
-use super::purse::{Grant, Purse, PurseError};
-use super::socket::{DoorSocket, Hint};
+use super::purse::{Purse, PurseError};
+use super::socket::DoorSocket;
 
 /// Addresses of one door that are tried, the caller's order. More are left alone.
 const ADDRESSES_MAX: usize = 4;
+/// How often a gate may put an appointment off, within the time that is waited for one. More: it counts as silence.
+const PUT_OFF_MAX: usize = 16;
 
 /// What a client is made of.
 #[derive(Clone, Debug)]
@@ -116,15 +117,6 @@ struct Inner {
     families: Mutex<[Option<Family>; 2]>,
 }
 
-#[derive(Clone, Debug)]
-struct Family {
-    endpoint: Endpoint,
-    socket: Arc<DoorSocket>,
-}
-
-/// A door's address with the socket to reach it by.
-type Reachable = (SocketAddr, Family);
-
 impl DoorClient {
     /// Opens nothing yet.
     pub fn new(options: DoorClientOptions) -> Self {
@@ -170,48 +162,42 @@ impl DoorClient {
         let reachable = self.reachable(addresses).await?;
         let deadline = Instant::now() + self.inner.options.deadlines.silence;
         let mut ticket = self.start_with_ticket(door, &reachable).await?;
-        if let Some((attempt, hint)) = &mut ticket {
-            let alone = sleep(self.inner.options.deadlines.ticket);
-            let done = tokio::select! {
-                biased;
-                done = attempt.done() => Some(done),
-                () = hint.came() => None,
-                () = alone => None,
-            };
-            match done {
-                Some(Ok(connection)) => match self.introduce(door, connection).await {
+        let mut appointment = None;
+        if let Some(attempt) = &mut ticket {
+            match timeout(self.inner.options.deadlines.ticket, attempt.done()).await {
+                Ok(Ok(Outcome::In(connection))) => match self.introduce(door, connection).await {
                     // The purse was copied, or the domain renamed: our tickets say nothing, the key still does.
                     Err(DoorError::Refused(CloseCode::ForeignTicket)) => ticket = None,
                     other => return other,
                 },
-                Some(Err(Miss::Final(error))) => return Err(error),
-                Some(Err(Miss::Lost | Miss::NoEndpoint)) => ticket = None,
-                None => tracing::debug!(domain = door.domain, "the ticket alone does not open the door"),
+                Ok(Ok(Outcome::Come(cookie))) => appointment = Some(cookie),
+                Ok(Err(Miss::Final(error))) => return Err(error),
+                Ok(Err(Miss::Lost)) => ticket = None,
+                Err(_) => tracing::debug!(domain = door.domain, "the ticket alone does not open the door"),
             }
         }
-        let appointment = match self.inner.calendar.take(&door.domain, addresses) {
+        let appointment = match appointment.or_else(|| self.inner.calendar.take(&door.domain, addresses)) {
             Some(appointment) => appointment,
             None => match self.ask(ticket, &reachable, deadline).await? {
-                Answer::In(connection) => return self.introduce(door, connection).await,
-                Answer::Come(appointment) => appointment,
+                Outcome::In(connection) => return self.introduce(door, connection).await,
+                Outcome::Come(appointment) => appointment,
             },
         };
         self.come(door, &reachable, appointment).await
     }
 
-    /// HELLO, while a ticket that was not answered may still be: a hint to prefer the cookie can be forged.
+    /// HELLO, while a ticket that was not answered may still be.
     async fn ask(
         &self,
-        ticket: Option<(Attempt, Hint)>,
+        mut ticket: Option<Attempt>,
         reachable: &[Reachable],
         deadline: Instant,
-    ) -> Result<Answer, DoorError> {
+    ) -> Result<Outcome, DoorError> {
         let sockets: Vec<_> = reachable.iter().map(|(to, family)| (*to, Arc::clone(&family.socket))).collect();
         let mut answer = std::pin::pin!(prelude::ask(&sockets, deadline));
-        let mut attempt = ticket.map(|(attempt, _)| attempt);
         loop {
             let done = async {
-                match &mut attempt {
+                match &mut ticket {
                     Some(attempt) => attempt.done().await,
                     None => std::future::pending().await,
                 }
@@ -219,45 +205,48 @@ impl DoorClient {
             tokio::select! {
                 biased;
                 done = done => match done {
-                    Ok(connection) => return Ok(Answer::In(connection)),
+                    Ok(outcome) => return Ok(outcome),
                     Err(Miss::Final(error)) => return Err(error),
-                    Err(Miss::Lost | Miss::NoEndpoint) => attempt = None,
+                    Err(Miss::Lost) => ticket = None,
                 },
-                answer = &mut answer => return answer?.map(Answer::Come).ok_or(DoorError::Silent),
+                answer = &mut answer => return answer?.map(Outcome::Come).ok_or(DoorError::Silent),
             }
         }
     }
 
-    /// Waits for the appointment, and goes in with its cookie.
+    /// Waits for the appointment, and goes in with its cookie. A gate under attack may put it off.
     async fn come(
         &self,
         door: &DoorAddress,
         reachable: &[Reachable],
-        appointment: Appointment,
+        mut appointment: Appointment,
     ) -> Result<Link, DoorError> {
         let deadlines = self.inner.options.deadlines;
-        let wait = appointment.from.saturating_duration_since(Instant::now());
-        if wait > deadlines.appointment {
-            let not_before_unix_s = self.inner.clocks.wall_s().saturating_add(wait.as_secs() + 1);
-            self.inner.calendar.put(&door.domain, appointment);
-            return Err(DoorError::Appointment { not_before_unix_s });
+        let patience = Instant::now() + deadlines.appointment;
+        for _ in 0..PUT_OFF_MAX {
+            if appointment.from > patience {
+                let wait = appointment.from.saturating_duration_since(Instant::now());
+                let not_before_unix_s = self.inner.clocks.wall_s().saturating_add(wait.as_secs() + 1);
+                self.inner.calendar.put(&door.domain, appointment);
+                return Err(DoorError::Appointment { not_before_unix_s });
+            }
+            let Some(to) = reachable.iter().find(|(address, _)| *address == appointment.address) else {
+                return Err(DoorError::Address("the appointment is at another address"));
+            };
+            prelude::wait(&appointment).await;
+            let attempt = Attempt::with_cookie(&self.common(door), to, &appointment.challenge);
+            let done = match attempt {
+                Ok(mut attempt) => timeout(deadlines.handshake, attempt.done()).await.unwrap_or(Err(Miss::Lost)),
+                Err(miss) => Err(miss),
+            };
+            match done {
+                Ok(Outcome::In(connection)) => return self.introduce(door, connection).await,
+                Ok(Outcome::Come(later)) => appointment = later,
+                Err(Miss::Final(error)) => return Err(error),
+                Err(Miss::Lost) => return Err(DoorError::Silent),
+            }
         }
-        let Some((address, family)) = reachable.iter().find(|(address, _)| *address == appointment.address) else {
-            return Err(DoorError::Address("the appointment is at another address"));
-        };
-        prelude::wait(&appointment).await;
-        let (dcid, token) = (random::<CID_BYTES>()?, appointment.challenge.token());
-        let attempt = Attempt::start(&family.endpoint, &self.common(door), *address, dcid, &token);
-        let done = match attempt {
-            Ok(mut attempt) => timeout(deadlines.handshake, attempt.done()).await.unwrap_or(Err(Miss::Lost)),
-            Err(miss) => Err(miss),
-        };
-        match done {
-            Ok(connection) => self.introduce(door, connection).await,
-            Err(Miss::Final(error)) => Err(error),
-            Err(Miss::Lost) => Err(DoorError::Silent),
-            Err(Miss::NoEndpoint) => Err(DoorError::Transport("the socket is gone".to_owned())),
-        }
+        Err(DoorError::Silent)
     }
 
     /// Takes a ticket out of the purse, for good, and shows it at the first address.
@@ -265,19 +254,16 @@ impl DoorClient {
         &self,
         door: &DoorAddress,
         reachable: &[Reachable],
-    ) -> Result<Option<(Attempt, Hint)>, DoorError> {
-        let Some((address, family)) = reachable.first() else { return Ok(None) };
+    ) -> Result<Option<Attempt>, DoorError> {
+        let Some(first) = reachable.first() else { return Ok(None) };
         let now_s = self.inner.clocks.wall_s();
         let taken = keep(self.purse(), &door.domain, move |purse, domain| purse.take(domain, now_s)).await;
-        let Some(Some(Grant { ticket, key, .. })) = taken else { return Ok(None) };
-        let dcid = random::<CID_BYTES>()?;
+        let Some(Some(grant)) = taken else { return Ok(None) };
         let server_s = self.inner.clocks.estimate_s(&door.domain, self.purse());
-        let token = token_of(&ticket, &key, &dcid, u32::try_from(server_s).unwrap_or(u32::MAX));
-        let hint = family.socket.hint(*address);
-        match Attempt::start(&family.endpoint, &self.common(door), *address, dcid, &token) {
-            Ok(attempt) => Ok(Some((attempt, hint))),
+        match Attempt::with_ticket(&self.common(door), first, &grant, server_s) {
+            Ok(attempt) => Ok(Some(attempt)),
             Err(Miss::Final(error)) => Err(error),
-            Err(Miss::Lost | Miss::NoEndpoint) => Ok(None),
+            Err(Miss::Lost) => Ok(None),
         }
     }
 
@@ -330,14 +316,6 @@ impl DoorClient {
         )?;
         Ok(slot.insert(Family { endpoint, socket }).clone())
     }
-}
-
-/// What HELLO came to.
-enum Answer {
-    /// The ticket was answered after all.
-    In(quinn::Connection),
-    /// A cookie.
-    Come(Appointment),
 }
 
 /// Uses the purse where its syncs hold nobody up. A failure costs a ticket, so it is only logged.

@@ -33,7 +33,7 @@ pub(super) struct Appointment {
 }
 
 impl Appointment {
-    fn new(address: SocketAddr, challenge: Challenge, now: Instant) -> Self {
+    pub(super) fn new(address: SocketAddr, challenge: Challenge, now: Instant) -> Self {
         let wait_s = challenge.wait_s();
         let from = if wait_s == 0 { now } else { now + Duration::from_secs(wait_s.into()) + MARGIN };
         let terms = challenge.terms;

@@ -61,6 +61,8 @@ pub struct AltDoor {
 /// What was last known of a domain's door, for the downgrade rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorMemory {
+    /// Where it was, when that was told.
+    pub place: Option<AltDoor>,
     /// The keys it had.
     pub keys: Vec<PublicKey>,
     /// What it asked of senders who cannot reach it.

@@ -16,7 +16,7 @@ use postern_proto::door::limits::NONCE_BYTES;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 /// First octet of a CHALLENGE.
 const CHALLENGE: u8 = 0x12;
@@ -30,15 +30,9 @@ const WAITING_MAX: usize = 4096;
 /// The socket of an address family.
 pub(super) struct DoorSocket {
     inner: Arc<dyn AsyncUdpSocket>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Vec<Answer>>,
     /// Reading failed: quinn's driver ends with that, and the next connect opens another socket.
     dead: AtomicBool,
-}
-
-#[derive(Default)]
-struct Waiting {
-    answers: Vec<Answer>,
-    hints: Vec<(SocketAddr, Arc<Notify>)>,
 }
 
 struct Answer {
@@ -81,20 +75,10 @@ impl DoorSocket {
         to: mpsc::Sender<(SocketAddr, Challenge)>,
     ) -> Expected {
         let mut waiting = self.lock();
-        if waiting.answers.len() < WAITING_MAX {
-            waiting.answers.push(Answer { nonce, from, to });
+        if waiting.len() < WAITING_MAX {
+            waiting.push(Answer { nonce, from, to });
         }
         Expected { socket: Arc::clone(self), nonce }
-    }
-
-    /// Tells of any CHALLENGE from this address: the gate would rather have a cookie. Only a hint, for its nonce is not checked.
-    pub(super) fn hint(self: &Arc<Self>, from: SocketAddr) -> Hint {
-        let notify = Arc::new(Notify::new());
-        let mut waiting = self.lock();
-        if waiting.hints.len() < WAITING_MAX {
-            waiting.hints.push((from, Arc::clone(&notify)));
-        }
-        Hint { socket: Arc::clone(self), notify }
     }
 
     /// Whether it can be read no more.
@@ -109,9 +93,7 @@ impl DoorSocket {
         }
         let Some(nonce) = datagram.get(4..4 + NONCE_BYTES).and_then(|nonce| nonce.try_into().ok()) else { return true };
         let Some(challenge) = Challenge::parse(datagram, nonce) else { return true };
-        let waiting = self.lock();
-        waiting.hints.iter().filter(|(of, _)| *of == from).for_each(|(_, notify)| notify.notify_one());
-        if let Some(answer) = waiting.answers.iter().find(|answer| answer.nonce == nonce && answer.from == from) {
+        if let Some(answer) = self.lock().iter().find(|answer| answer.nonce == nonce && answer.from == from) {
             // Full: this one was answered already.
             let _ = answer.to.try_send((from, challenge));
         }
@@ -133,7 +115,7 @@ impl DoorSocket {
         kept
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Answer>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -210,25 +192,10 @@ pub(super) struct Expected {
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.socket.lock().answers.retain(|answer| answer.nonce != self.nonce);
-    }
-}
-
-/// Tells of a CHALLENGE from an address while this lives.
-pub(super) struct Hint {
-    socket: Arc<DoorSocket>,
-    notify: Arc<Notify>,
-}
-
-impl Hint {
-    pub(super) async fn came(&self) {
-        self.notify.notified().await;
-    }
-}
-
-impl Drop for Hint {
-    fn drop(&mut self) {
-        self.socket.lock().hints.retain(|(_, notify)| !Arc::ptr_eq(notify, &self.notify));
+        let mut waiting = self.socket.lock();
+        if let Some(at) = waiting.iter().position(|answer| answer.nonce == self.nonce) {
+            waiting.swap_remove(at);
+        }
     }
 }
 

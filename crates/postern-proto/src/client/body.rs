@@ -1,6 +1,6 @@
 //! A message on its way out: line ends made safe and dots stuffed, piece by piece.
 //!
-//! Called by the client machine only. Holds two bits between pieces, never octets.
+//! Called by the client machine and by the flight only. Holds two bits between pieces, never octets.
 
 use alloc::vec::Vec;
 
@@ -9,11 +9,18 @@ use alloc::vec::Vec;
 pub(super) struct BodyEncoder {
     line_start: bool,
     after_cr: bool,
+    /// Dots are stuffed: for DATA. A chunk of BDAT has a length instead of an end (RFC 3030 section 2).
+    dots: bool,
 }
 
 impl BodyEncoder {
     pub(super) fn new() -> Self {
-        Self { line_start: true, after_cr: false }
+        Self { line_start: true, after_cr: false, dots: true }
+    }
+
+    /// For BDAT: line ends are made safe and dots left alone.
+    pub(super) fn of_chunks() -> Self {
+        Self { dots: false, ..Self::new() }
     }
 
     /// Appends `piece` with transparency (RFC 5321 section 4.5.2).
@@ -30,7 +37,7 @@ impl BodyEncoder {
                 rest = rest.strip_prefix(b"\n").unwrap_or(rest);
                 continue;
             }
-            if self.line_start && first == b'.' {
+            if self.line_start && self.dots && first == b'.' {
                 out.push(b'.');
             }
             let end = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
@@ -45,12 +52,14 @@ impl BodyEncoder {
         }
     }
 
-    /// Appends the end: a CRLF when the last line lacks it, then the dot.
+    /// Appends the end: a CRLF when the last line lacks it, then, of DATA, the dot.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         if self.after_cr || !self.line_start {
             self.end_line(out);
         }
-        out.extend_from_slice(b".\r\n");
+        if self.dots {
+            out.extend_from_slice(b".\r\n");
+        }
     }
 
     fn end_line(&mut self, out: &mut Vec<u8>) {

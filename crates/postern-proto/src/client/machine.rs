@@ -591,7 +591,7 @@ impl Running {
     }
 }
 
-fn of_reply(reply: Reply) -> RecipientResult {
+pub(super) fn of_reply(reply: Reply) -> RecipientResult {
     if reply.is_permanent() {
         RecipientResult::Refused(reply)
     } else if reply.is_transient() {
@@ -603,7 +603,7 @@ fn of_reply(reply: Reply) -> RecipientResult {
 
 /// RFC 5321 section 4.5.3.1.10: 552 to RCPT means too many recipients, "the client SHOULD treat a 552
 /// … as a temporary … failure" and send the rest again.
-fn rcpt_refusal(reply: Reply) -> RecipientResult {
+pub(super) fn rcpt_refusal(reply: Reply) -> RecipientResult {
     if reply.code == 552 { RecipientResult::Deferred(reply) } else { of_reply(reply) }
 }
 

@@ -88,3 +88,11 @@ fn metadata_of_the_release_before_checks_is_still_read() {
     old[0] = META_VERSION_BEFORE_CHECKS;
     assert_eq!(Meta::from_bytes(&old), Ok(expected));
 }
+
+#[test]
+fn the_number_of_each_door_is_what_queues_hold() {
+    let numbers = [(Via::Public, 0), (Via::Relay, 1), (Via::Local, 2), (Via::Postern, 3)];
+    for (via, number) in numbers {
+        assert_eq!(postcard::to_allocvec(&via).unwrap(), [number]);
+    }
+}

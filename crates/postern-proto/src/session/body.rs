@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::{AfterStore, Ask, Finished, Session, State, StoreFault, Then, replies};
+use crate::author::AuthorScanner;
 use crate::command::BodyType;
 use crate::data::{BodyFault, BodyReader};
 use crate::envelope::{DsnRequest, Meta};
@@ -77,10 +78,12 @@ impl Session {
 
     pub(super) fn read_data(&mut self, now: Instant, input: &[u8], out: &mut Vec<u8>) -> (usize, Option<Then>) {
         let size_max = self.options.size_max;
-        let Some((reader, body)) = self.reader() else { return (0, Some(Then::Close)) };
+        let Some((reader, body, author)) = self.reader() else { return (0, Some(Then::Close)) };
         // A piece at a time: what a session holds stays bounded however much came in one read.
         let input = &input[..input.len().min(limits::BODY_PIECE_BYTES)];
+        let before = body.len();
         let progress = reader.read_data(input, body);
+        show_author(author, body, before);
         let endless = reader.size() > size_max.saturating_mul(2).max(size_max.saturating_add(1 << 20));
         self.timer.body_progress(now, progress.consumed);
         if progress.ended {
@@ -115,14 +118,16 @@ impl Session {
             }
             return (take, None);
         }
-        let Some((reader, body)) = self.reader() else { return (0, Some(Then::Close)) };
+        let Some((reader, body, author)) = self.reader() else { return (0, Some(Then::Close)) };
+        let before = body.len();
         reader.read_chunk(&input[..take], body);
+        show_author(author, body, before);
         if remaining > 0 {
             self.state = State::ExpectChunk { remaining, last, refused };
             return (take, self.store_piece(AfterStore::Chunk { remaining, last }));
         }
         if last {
-            if let Some((reader, body)) = self.reader() {
+            if let Some((reader, body, _)) = self.reader() {
                 reader.end_chunks(body);
             }
             return (take, Some(self.end_body(now, out)));
@@ -195,6 +200,7 @@ impl Session {
             judgement: None,
         };
         let body = if transaction.streamed { None } else { Some(body) };
+        let author = transaction.author.take().map(|scanner| scanner.finish());
         if mode == Mode::Through {
             self.state = State::AwaitOutcome;
             self.timer.outcome(now);
@@ -202,7 +208,7 @@ impl Session {
             self.state = State::AwaitReceipt;
             self.timer.wait(now, limits::RECEIPT_TIMEOUT);
         }
-        Then::Ask(Ask::Finish(Box::new(Finished { meta, mode, body })))
+        Then::Ask(Ask::Finish(Box::new(Finished { meta, mode, body, author })))
     }
 
     /// The message is refused; stored pieces of it are given back.
@@ -242,9 +248,20 @@ impl Session {
         };
     }
 
-    fn reader(&mut self) -> Option<(&mut BodyReader, &mut Vec<u8>)> {
+    fn reader(&mut self) -> Option<(&mut BodyReader, &mut Vec<u8>, Option<&mut AuthorScanner>)> {
         let transaction = self.transaction.as_mut()?;
-        Some((transaction.reader.as_mut()?, &mut transaction.body))
+        Some((transaction.reader.as_mut()?, &mut transaction.body, transaction.author.as_deref_mut()))
+    }
+}
+
+/// Shows the scanner what was kept of the message since `before`. After a fault nothing is kept, and
+/// nobody asks for the author.
+fn show_author(author: Option<&mut AuthorScanner>, body: &[u8], before: usize) {
+    if let Some(author) = author
+        && !author.is_over()
+        && let Some(more) = body.get(before..)
+    {
+        author.feed(more);
     }
 }
 

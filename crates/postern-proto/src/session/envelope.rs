@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::{Ask, RecipientVerdict, Session, State, Then, Transaction, replies};
+use crate::author::AuthorScanner;
 use crate::command::{BodyType, Mail, Rcpt};
 use crate::envelope::Recipient;
 use crate::limits;
@@ -36,8 +37,10 @@ impl Session {
         if mail.size.is_some_and(|size| size > self.options.size_max) {
             return self.futile(&replies::TOO_BIG, out);
         }
+        let author = self.options.author.then(|| Box::new(AuthorScanner::new(mail.smtputf8)));
         self.transaction = Some(Box::new(Transaction {
             mail,
+            author,
             recipients: Vec::new(),
             asked: 0,
             pending: None,

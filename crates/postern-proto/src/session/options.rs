@@ -21,6 +21,9 @@ pub struct SessionOptions {
     pub offers: Offers,
     /// This peer may use XCLIENT.
     pub xclient: bool,
+    /// Read the author of each message, for a door to whose peers not everybody's mail is allowed;
+    /// what was found is in [`super::Finished`].
+    pub author: bool,
     /// Deadlines.
     pub limits: SessionLimits,
 }
@@ -33,8 +36,9 @@ impl SessionOptions {
             via,
             size_max: limits::SIZE_MAX_DEFAULT,
             recipients_max: limits::RECIPIENTS_MAX_DEFAULT,
-            offers: Offers { dsn: via == Via::Relay, ..Offers::default() },
+            offers: Offers { dsn: via.is_reportable(), ..Offers::default() },
             xclient: false,
+            author: false,
             limits: SessionLimits::default(),
         }
     }

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::address::Address;
+use crate::author::{Author, AuthorFault};
 use crate::envelope::Meta;
 use crate::mode::Mode;
 use crate::reply::Reply;
@@ -57,6 +58,8 @@ pub struct Finished {
     pub mode: Mode,
     /// `None`: every piece went through [`Ask::Store`].
     pub body: Option<Vec<u8>>,
+    /// Who wrote it; `None`: the options did not ask for it.
+    pub author: Option<Result<Author, AuthorFault>>,
 }
 
 /// The answer to an [`Ask`].

@@ -39,25 +39,30 @@ pub(crate) struct LearnArgs {
 pub(crate) enum Peer {
     /// Pin an address, a network or a domain
     #[command(
-        long_about = "Pin an address, a network or a domain: it comes first at port 25. A domain with its KEY is a peer of the postern, which this release does not have yet.",
-        after_help = "Example: postern peer add 2001:db8:5::/48"
+        long_about = "Pin an address, a network or a domain: it comes first at port 25. A domain with its KEY is a peer of the postern: whoever holds that key is the domain, whatever DNS says, and its postern is trusted by that key. Several keys of a domain may be pinned, for a roll-over.",
+        after_help = "Example: postern peer add 2001:db8:5::/48; postern peer add example.org MCowBQYDK2VwAyEA… --at mx.example.org:2526"
     )]
     Add {
         /// Address, network (192.0.2.0/24) or domain
         what: String,
-        /// Key of the domain, for the postern
+        /// Key of the domain, for the postern: what `postern identity show` prints there
         key: Option<String>,
+        /// Where its postern is, when DNS does not say
+        #[arg(long, value_name = "HOST:PORT", requires = "key")]
+        at: Option<String>,
         #[command(flatten)]
         server: ServerArgs,
     },
     /// Remove a pin
     #[command(
-        long_about = "Remove a pin that `peer add` made. One that the configuration has stays until it is taken out there.",
+        long_about = "Remove a pin that `peer add` made: of an address, of a network, or of a domain with all its keys. With a KEY only that key goes, as at the end of a roll-over. One that the configuration has stays until it is taken out there.",
         after_help = "Example: postern peer rm 192.0.2.7"
     )]
     Rm {
         /// As `peer ls` shows it
         what: String,
+        /// Only this key of the domain
+        key: Option<String>,
         #[command(flatten)]
         server: ServerArgs,
     },

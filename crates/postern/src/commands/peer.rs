@@ -11,29 +11,71 @@ use crate::control::Ask;
 use crate::control::client::Client;
 use crate::exit::{Code, Failure};
 use crate::serve::bypass::Bypass;
+use crate::serve::peers::{PeerChange, PeerFile};
+use crate::serve::trust::now_s;
 use crate::serve::trust::pins::{Pin, PinFile};
 
 /// `postern peer …`.
 pub(crate) fn peer(action: Peer) -> Result<(), Failure> {
     match action {
-        Peer::Add { what, key: Some(_), .. } => {
-            let text =
-                format!("{what} with a key would be a peer of the postern, which this release does not have yet");
-            Err(Failure::new(Code::Usage, text).cure(format!(
-                "for port 25: postern peer add {what} (its mail comes first from addresses proven its own)"
-            )))
+        Peer::Add { what, key: Some(key), at, server } => {
+            door(PeerChange { domain: what.clone(), key: Some(key), at, add: true }, &server)?;
+            print(&format!("{what} is a peer of the postern: whoever holds that key is {what}\n"))
         }
-        Peer::Add { what, key: None, server } => change(&what, true, &server),
-        Peer::Rm { what, server } => change(&what, false, &server),
+        Peer::Add { what, key: None, server, .. } => change(&what, true, &server),
+        Peer::Rm { what, key: Some(key), server } => {
+            if !door(PeerChange { domain: what.clone(), key: Some(key), at: None, add: false }, &server)? {
+                return Err(not_pinned(&format!("that key of {what}")));
+            }
+            print(&format!("that key of {what} is no longer pinned\n"))
+        }
+        Peer::Rm { what, key: None, server } => remove(&what, &server),
         Peer::Ls { json, server } => {
             let data = data_dir(server.data.as_deref(), server.config.as_deref())?;
             let pins = match running(&data)? {
-                Some(mut client) => client.ask(Ask::Pin { change: None })?,
+                Some(mut client) => {
+                    let mut pins = client.ask(Ask::Pin { change: None })?;
+                    pins["door"] = client.ask(Ask::Peer { change: None })?["door"].take();
+                    pins
+                }
                 None => offline(&data)?,
             };
             print(&if json { format!("{pins}\n") } else { listed(&pins) })
         }
     }
+}
+
+/// Keys of a domain, when it has some, and its pin for port 25, when it has one.
+fn remove(what: &str, server: &ServerArgs) -> Result<(), Failure> {
+    let whole = PeerChange { domain: what.to_owned(), key: None, at: None, add: false };
+    // An address has no keys.
+    let had_keys = whole.clone().checked().is_ok() && door(whole, server)?;
+    match change(what, false, server) {
+        Err(failure) if had_keys && failure.code == Code::Data => {
+            print(&format!("{what} is no longer a peer of the postern\n"))
+        }
+        other => other,
+    }
+}
+
+/// Changes a peer of the postern; false when nothing changed.
+fn door(change: PeerChange, server: &ServerArgs) -> Result<bool, Failure> {
+    let change = change.checked().map_err(|what| Failure::new(Code::Usage, what))?;
+    let data = data_dir(server.data.as_deref(), server.config.as_deref())?;
+    if let Some(mut client) = running(&data)? {
+        return Ok(client.ask(Ask::Peer { change: Some(change) })?["changed"] == true);
+    }
+    let failed = |error: std::io::Error| Failure::io(Code::Io, PeerFile::path(&data).display(), &error);
+    let mut file = PeerFile::load(&data).map_err(failed)?;
+    let changed = file.change(&change, now_s()).map_err(|what| Failure::new(Code::Failed, what))?;
+    if changed {
+        file.save(&data).map_err(failed)?;
+    }
+    Ok(changed)
+}
+
+fn not_pinned(what: &str) -> Failure {
+    Failure::new(Code::Data, format!("{what} was not pinned")).cure("`postern peer ls` shows all")
 }
 
 fn change(what: &str, add: bool, server: &ServerArgs) -> Result<(), Failure> {
@@ -47,7 +89,7 @@ fn change(what: &str, add: bool, server: &ServerArgs) -> Result<(), Failure> {
         let mut pins = PinFile::load(&data).map_err(failed)?;
         let changed = pins.change(pin, add).map_err(|error| Failure::new(Code::Failed, error))?;
         if !changed && !add {
-            return Err(Failure::new(Code::Data, format!("{what} was not pinned")).cure("`postern peer ls` shows all"));
+            return Err(not_pinned(what));
         }
         pins.save(&data).map_err(failed)?;
     }
@@ -67,7 +109,8 @@ pub(super) fn running(data: &Path) -> Result<Option<Client>, Failure> {
 
 fn offline(data: &Path) -> Result<Value, Failure> {
     let pins = PinFile::load(data).map_err(|error| Failure::io(Code::Io, data.join("pins").display(), &error))?;
-    Ok(json!({ "added": { "networks": pins.networks, "domains": pins.domains } }))
+    let peers = PeerFile::load(data).map_err(|error| Failure::io(Code::Io, PeerFile::path(data).display(), &error))?;
+    Ok(json!({ "added": { "networks": pins.networks, "domains": pins.domains }, "door": peers.show() }))
 }
 
 fn listed(pins: &Value) -> String {
@@ -77,6 +120,12 @@ fn listed(pins: &Value) -> String {
             for pin in pins[from][kind].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 out.push_str(&format!("{pin:<40} {words}\n"));
             }
+        }
+    }
+    for (domain, peer) in pins["door"].as_object().into_iter().flatten() {
+        let at = peer["at"].as_str().map_or_else(String::new, |at| format!(" at {at}"));
+        for key in peer["keys"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            out.push_str(&format!("{domain:<40} postern{at}, key {key}\n"));
         }
     }
     if out.is_empty() { "nothing is pinned\n".to_owned() } else { out }

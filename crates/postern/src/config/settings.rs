@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::definition::{Section, section};
 use super::values::{
-    Addresses, ClientAddressSetting, DoorSetting, LogFormat, LogLevel, ModeSetting, Network, OnSpam, RecipientsSetting,
-    Size, Span, SteeringSetting,
+    Addresses, ClientAddressSetting, DnssecSetting, DoorSetting, LogFormat, LogLevel, ModeSetting, Network, OnSpam,
+    RecipientsSetting, Size, Span, SteeringSetting,
 };
 
 section! {
@@ -191,6 +191,10 @@ section! {
         /// Ask who a client is: SPF, the name of its address, the lists of [dnsbl]. Only in the calm or for few,
         /// never for the known, and nobody waits for the answer.
         identity: bool = default "true";
+        /// Whether signatures in DNS are checked when the key of a peer of the postern is looked up: off, root (with the keys
+        /// of the root that came with this release), or a file with DNSKEY records of a root of your own. With off only
+        /// TXT records and pins prove a key. The resolver must hand on signatures; one that does not parks every peer.
+        dnssec: DnssecSetting = default "\"off\"";
     }
 }
 

@@ -33,6 +33,17 @@ pub(crate) struct Network(pub(crate) IpNet);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ModeSetting(pub(crate) Option<Mode>);
 
+/// What makes an answer of DNS secure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DnssecSetting {
+    /// `"off"`
+    Off,
+    /// `"root"`: the keys of the root that came with the program.
+    Root,
+    /// A file with DNSKEY records of the root.
+    File(PathBuf),
+}
+
 /// Which recipients of a domain exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RecipientsSetting {
@@ -250,6 +261,25 @@ impl fmt::Display for Network {
 }
 
 impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl FromStr for DnssecSetting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "root" => Ok(Self::Root),
+            file if file.contains('/') => Ok(Self::File(file.into())),
+            other => Err(format!("\"{other}\" is neither off nor root nor the path of a file (with a /)")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DnssecSetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }

@@ -27,6 +27,7 @@ use crate::exit::{Code, Failure};
 use crate::serve::Shared;
 use crate::serve::judging::Judging;
 use crate::serve::modes::ModesHandle;
+use crate::serve::peers::DoorPeers;
 use crate::serve::queue;
 use crate::serve::status::StatusSource;
 use crate::serve::trust::seed::Seed;
@@ -41,6 +42,8 @@ pub(crate) struct Owners {
     pub(crate) modes: ModesHandle,
     /// Who judges.
     pub(crate) judging: Judging,
+    /// Peers of the postern with pinned keys.
+    pub(crate) peers: DoorPeers,
     /// Which domains are ours.
     pub(crate) policy: Shared<Policy>,
     /// What `status` shows.
@@ -164,6 +167,8 @@ async fn answer(ask: Ask, owners: &Owners) -> (Result<Value, Failure>, Option<Bo
         Ask::Report { spam, what } => trust::report(owners, spam, &what).await,
         Ask::Learn { seeds } => learn(owners, seeds).await,
         Ask::Pin { change } => trust::pin(owners, change).await,
+        Ask::Peer { change } => trust::peer(owners, change),
+        Ask::Domains => Ok(json!({ "domains": trust::domains(owners) })),
         Ask::Bypass { on } => trust::bypass(owners, on),
         Ask::BufferGet { id } => return get(owners, &id).await,
         Ask::BufferPut { .. } => Err(Failure::new(Code::Software, "its frames were not read")),

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::server::Owners;
 use crate::exit::{Code, Failure};
+use crate::serve::peers::PeerChange;
 use crate::serve::queue;
 use crate::serve::trust::now_s;
 use crate::serve::trust::pins::Pin;
@@ -144,6 +145,29 @@ pub(super) async fn pin(owners: &Owners, change: Option<(String, bool)>) -> Resu
         }
     }
     Ok(owners.judging.trust.show_pins().await)
+}
+
+/// `postern peer` about peers of the postern. Says whether something changed; nothing to remove is no error here, it may
+/// be a pin of the other kind.
+///
+/// # Errors
+/// Not a peer, no room, or it could not be kept.
+pub(super) fn peer(owners: &Owners, change: Option<PeerChange>) -> Result<Value, Failure> {
+    let mut changed = false;
+    if let Some(change) = change {
+        let change = change.checked().map_err(|what| Failure::new(Code::Usage, what))?;
+        let (domain, add) = (change.domain.clone(), change.add);
+        changed = owners.peers.change(change, now_s()).map_err(|what| Failure::new(Code::Io, what))?;
+        tracing::info!(domain, add, changed, "peer of the postern");
+    }
+    Ok(json!({ "changed": changed, "door": owners.peers.now().show() }))
+}
+
+/// Ours, in order.
+pub(super) fn domains(owners: &Owners) -> Vec<String> {
+    let mut domains: Vec<String> = owners.policy.load().domains.keys().cloned().collect();
+    domains.sort();
+    domains
 }
 
 /// `postern bypass`.

@@ -111,7 +111,7 @@ fn callout(route: &Route) -> Recipients {
         Route::Smtp { target, client_address, .. } => {
             (target, Protocol::Smtp, *client_address == ClientAddress::ProxyV2)
         }
-        Route::Maildir(_) | Route::None => return Recipients::Unsure,
+        Route::Maildir(_) | Route::Mx | Route::None => return Recipients::Unsure,
     };
     Recipients::Callout(CalloutTarget { target: target.clone(), protocol, proxy })
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::Path;
 
 /// Written aside, synced, renamed, and the directory synced: after a crash the file is the old or
@@ -22,6 +22,18 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&new, path)?;
     sync_dir_of(path)
+}
+
+/// What root has made belongs to the owner of `dir`; for anybody else it does already.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn give_to_owner_of(dir: &Path, path: &Path) -> io::Result<()> {
+    let (dir, now) = (std::fs::metadata(dir)?, std::fs::symlink_metadata(path)?);
+    if (dir.uid(), dir.gid()) != (now.uid(), now.gid()) && now.uid() == 0 {
+        lchown(path, Some(dir.uid()), Some(dir.gid()))?;
+    }
+    Ok(())
 }
 
 /// Makes a change of the directory that holds `path` durable.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use postern_drain::{DestinationState, DrainStats, FilterStats};
+use postern_identity::keys::{KeyDesk, KeyStats};
 use postern_identity::{IdentityDesk, IdentityStats, ZoneStats};
 use postern_spool::SpoolStats;
 use serde_json::{Map, Value, json};
@@ -29,6 +30,8 @@ pub(crate) struct StatusSource {
     pub(crate) steering: SteeringHandle,
     /// What was asked of DNS about strangers; nothing when nobody asks.
     pub(crate) identity: Option<IdentityDesk>,
+    /// Whose keys were looked up; nothing without a postern.
+    pub(crate) keys: Option<KeyDesk>,
 }
 
 impl StatusSource {
@@ -57,6 +60,7 @@ impl StatusSource {
             "modes": owners.modes.show().await,
             "weather": *self.weather.show(),
             "identity": self.identity.as_ref().map(|desk| identity(&desk.stats())),
+            "keys": self.keys.as_ref().map(|desk| keys(desk, owners.peers.now().peers.len())),
             "trust": owners.judging.trust.show().await,
             "bypass": owners.judging.bypass.is_on(),
             "spool": spool(&owners.spool.stats()),
@@ -64,6 +68,16 @@ impl StatusSource {
             "drain": self::drain(&drain),
         })
     }
+}
+
+fn keys(desk: &KeyDesk, pinned_peers: usize) -> Value {
+    let KeyStats { asked, pinned, proven, stale, unproven, not_now, lookups, cache_hits, failed, in_flight, cached } =
+        desk.stats();
+    json!({
+        "pinned_peers": pinned_peers, "asked": asked, "pinned": pinned, "proven": proven, "stale": stale,
+        "unproven": unproven, "not_now": not_now, "lookups": lookups, "cache_hits": cache_hits, "failed": failed,
+        "in_flight": in_flight, "cached": cached,
+    })
 }
 
 fn identity(stats: &IdentityStats) -> Value {

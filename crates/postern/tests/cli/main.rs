@@ -5,6 +5,7 @@ mod checks;
 mod commands;
 mod config;
 mod harness;
+mod identity;
 mod lifecycle;
 mod trust;
 mod weather;

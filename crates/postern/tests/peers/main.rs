@@ -14,6 +14,7 @@ mod matrix;
 mod refused;
 mod relayed;
 mod storm;
+mod zones;
 
 use std::path::Path;
 

@@ -54,6 +54,8 @@ struct StoredAlt {
 
 #[derive(Serialize, Deserialize)]
 struct StoredDoor {
+    #[serde(default)]
+    place: Option<StoredAlt>,
     keys: Vec<String>,
     enforce: bool,
     max_age_s: u64,
@@ -148,6 +150,10 @@ fn read(path: &Path) -> Result<(String, Record), String> {
     from_stored(stored).ok_or_else(|| "a value in it is out of bounds".to_owned())
 }
 
+fn stored_place(place: &AltDoor) -> StoredAlt {
+    StoredAlt { host: place.host.clone(), port: place.port }
+}
+
 fn to_stored(domain: &str, record: &Record) -> Stored {
     let ticket = |kept: &Grant| StoredTicket {
         ticket: STANDARD.encode(kept.ticket),
@@ -155,6 +161,7 @@ fn to_stored(domain: &str, record: &Record) -> Stored {
         expires_s: kept.expires_s,
     };
     let door = |door: &DoorMemory| StoredDoor {
+        place: door.place.as_ref().map(stored_place),
         keys: door.keys.iter().map(ToString::to_string).collect(),
         enforce: door.mode == Mode::Enforce,
         max_age_s: door.max_age_s,
@@ -166,7 +173,7 @@ fn to_stored(domain: &str, record: &Record) -> Stored {
         domain: domain.to_owned(),
         tickets: record.tickets.iter().map(ticket).collect(),
         offset_s: record.offset_s,
-        alt: record.alt.as_ref().map(|alt| StoredAlt { host: alt.host.clone(), port: alt.port }),
+        alt: record.alt.as_ref().map(stored_place),
         door: record.door.as_ref().map(door),
     }
 }
@@ -186,6 +193,7 @@ fn from_stored(stored: Stored) -> Option<(String, Record)> {
     let door = match stored.door {
         None => None,
         Some(door) => Some(DoorMemory {
+            place: door.place.map(|place| AltDoor { host: place.host, port: place.port }),
             keys: door.keys.iter().map(|key| key.parse().ok()).collect::<Option<_>>()?,
             mode: if door.enforce { Mode::Enforce } else { Mode::Prefer },
             max_age_s: door.max_age_s,

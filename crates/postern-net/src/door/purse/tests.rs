@@ -27,6 +27,7 @@ fn numbers(purse: &Purse, domain: &str) -> Vec<u8> {
 fn memory() -> DoorMemory {
     let key = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=".parse().expect("a key");
     DoorMemory {
+        place: Some(AltDoor { host: "mx.friend.example".to_owned(), port: 2526 }),
         keys: vec![key],
         mode: Mode::Enforce,
         max_age_s: 600,

@@ -17,6 +17,7 @@ use crate::config::Config;
 pub(super) async fn check(config: &Config, key: &str, route: &Route, findings: &mut Findings) {
     match route {
         Route::None => findings.note(format!("{key} = none: everything stays in the spool"), ""),
+        Route::Mx => findings.note(format!("{key} = mx: each domain's own servers, looked up when mail leaves"), ""),
         Route::Maildir(dir) => maildir(key, dir, findings),
         Route::Lmtp(target) => match connect(config, target, Protocol::Lmtp, ClientAddress::None).await {
             Ok(hop) => {

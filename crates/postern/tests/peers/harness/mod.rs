@@ -11,6 +11,7 @@ pub(crate) mod opendkim;
 pub(crate) mod postern;
 pub(crate) mod postfix;
 pub(crate) mod senders;
+pub(crate) mod zones;
 
 use std::fs;
 use std::io::Write;

@@ -1,0 +1,21 @@
+//! The postern: the authenticated door. Only proven servers, only authenticated mail.
+//!
+//! Behind the [gate](crate::gate), which has looked at each packet, stand a bounded pool of handshakes (`pool`), the control
+//! stream on which a peer says who it is and is given its class and tickets (`peer`), and mail streams, which are
+//! sessions like those of port 25 (`crate::shell`). One thread does all of it (`thread`); should it panic it is built
+//! again on the same sockets, and the public door does not notice. Why: `docs/design/postern.md`.
+
+pub(crate) mod authority;
+mod house;
+mod listener;
+mod options;
+mod peer;
+mod pool;
+mod prove;
+mod stats;
+mod thread;
+
+pub use options::PosternOptions;
+pub use prove::{Proof, Prover};
+pub use stats::{PosternStats, PosternStatsSnapshot};
+pub use thread::Postern;

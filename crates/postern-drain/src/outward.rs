@@ -1,0 +1,376 @@
+//! Mail for other domains: the steps that `outbound` decides, carried out.
+//!
+//! Looks at what is known of the domain's door, keeps a courier for each domain that has one, writes down what the
+//! downgrade rule must not forget, and falls back to MX, or to the fixed hop, in the same attempt. Called by
+//! `delivery` for destinations with a domain; runs on the drain's thread only.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use postern_net::client::{Deadlines, Failure, Protocol, TlsWanted};
+use postern_net::door::courier::{Carried, Courier, CourierError, Dial, Mail, MailBody};
+use postern_net::door::{DoorAddress, PublicKey};
+use postern_net::mx::Names;
+use postern_net::tls::authenticated_config;
+use postern_proto::author::{Author, AuthorScanner, HEADER_BYTES_MAX};
+use postern_spool::BodySource;
+use tokio::time::Instant;
+
+use crate::delivery::{Permit, beginning};
+use crate::limits::{COURIER_IDLE, COURIERS_MAX};
+use crate::outbound::{Closed, Facts, PROBE_S, RETRY_S, Source, Step, UseMx, Why, after, first};
+use crate::outbound::{is_lasting, is_own, says_use_mx};
+use crate::remote::{Parcel, Reach, Sent, handover, outcome};
+use crate::route::{Destination, Route};
+use crate::settle::Outcome;
+use crate::worker::{Worker, now_unix_ms};
+
+mod known;
+mod options;
+
+pub(crate) use known::Known;
+pub use options::{Doors, Opener, OutboundOptions, PinnedDoor};
+
+/// What the drain keeps of far domains.
+pub(crate) struct Outward {
+    options: Option<OutboundOptions>,
+    hostname: String,
+    posterns: RefCell<HashMap<Box<str>, Rc<Postern>>>,
+    use_mx: RefCell<UseMx>,
+}
+
+/// A domain with a door.
+struct Postern {
+    courier: Courier<Closed>,
+    /// Where it is, as of the last look.
+    place: Arc<Mutex<Place>>,
+    used: Cell<Instant>,
+    tried_in_vain: Cell<Option<Instant>>,
+    /// As the purse has it, or will have it in a moment.
+    silent_since_s: Cell<Option<u64>>,
+}
+
+/// Where a door is and whose keys it must show.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) keys: Vec<PublicKey>,
+}
+
+/// One message on its way out.
+struct Errand<'a> {
+    worker: &'a Rc<Worker>,
+    options: &'a OutboundOptions,
+    route: &'a Route,
+    domain: &'a str,
+    parcel: &'a Parcel<'a>,
+}
+
+impl Outward {
+    pub(crate) fn new(options: Option<OutboundOptions>, hostname: String) -> Self {
+        Self { options, hostname, posterns: RefCell::default(), use_mx: RefCell::default() }
+    }
+
+    /// Delivers to recipients of one far domain: one outcome each, and how its servers are.
+    pub(crate) async fn deliver(
+        &self,
+        worker: &Rc<Worker>,
+        route: &Route,
+        domain: &str,
+        parcel: &Parcel<'_>,
+    ) -> (Vec<Outcome>, Reach) {
+        let sent = match &self.options {
+            Some(options) => self.run(&Errand { worker, options, route, domain, parcel }).await,
+            None if *route == Route::Mx => {
+                let why = "the route `mx` needs DNS, and the drain was started without it".to_owned();
+                Sent::failed(parcel, Outcome::Unreached(why), Reach::Unreached)
+            }
+            None => by_hop(worker, route, parcel).await,
+        };
+        (sent.outcomes, sent.reach)
+    }
+
+    /// Couriers that have had nothing to do, and their links, are given up.
+    pub(crate) fn drop_idle(&self) {
+        self.posterns.borrow_mut().retain(|_, postern| !postern.is_to_be_dropped());
+    }
+
+    async fn run(&self, errand: &Errand<'_>) -> Sent {
+        let Some(doors) = &errand.options.doors else { return self.by_mx(errand, None, false, Why::NoDoor).await };
+        let known = Known::look_up(doors, &*errand.options.mx.names, errand.domain).await;
+        let Some(source) = known.source else { return self.by_mx(errand, None, false, Why::NoDoor).await };
+        let author = author_of(errand.parcel).await.filter(|author| is_own(author, &doors.domain, &doors.org));
+        let author_domain = author.as_ref().map_or("", |author| &*author.domain);
+        let now_s = now_unix_ms() / 1000;
+        let postern = author.as_ref().and_then(|_| self.postern(doors, errand, &known.place));
+        let mut facts = Facts {
+            door: Some(source),
+            mode: known.mode,
+            own_author: author.is_some(),
+            use_mx: self.use_mx.borrow().holds(errand.domain, author_domain, now_s),
+            room: author.is_none() || postern.is_some(),
+            silent_since_s: postern
+                .as_ref()
+                .and_then(|postern| postern.silent_since_s.get())
+                .or(known.silent_since_s()),
+            tried_ago_s: postern.as_ref().and_then(|postern| postern.tried_ago_s()),
+            now_s,
+        };
+        let closed = match (first(&facts), &postern) {
+            (Step::Door, Some(postern)) => match postern.send(errand.parcel).await {
+                Ok(carried) => {
+                    postern.tried_in_vain.set(None);
+                    postern.silent_since_s.set(None);
+                    known.note_answer(doors, errand.domain).await;
+                    return self.settle(errand, &known, author_domain, carried).await;
+                }
+                Err(CourierError::Stream(error)) => return broken(errand.parcel, &error),
+                Err(CourierError::NoLink(closed)) => closed,
+            },
+            (step, _) => return self.carry_out(errand, &known, step).await,
+        };
+        facts.now_s = now_unix_ms() / 1000;
+        if let Some(postern) = &postern
+            && closed == Closed::Silent
+        {
+            errand.count(|outbound| &outbound.silent, 1);
+            postern.tried_in_vain.set(Some(Instant::now()));
+            let since_s = facts.silence_begins_s();
+            facts.silent_since_s = Some(since_s);
+            postern.silent_since_s.set(Some(since_s));
+            facts.tried_ago_s = Some(0);
+            known.note_silence(doors, errand.domain, since_s).await;
+        }
+        if let Closed::Refused(code) = closed
+            && is_lasting(code)
+        {
+            self.use_mx.borrow_mut().remember(errand.domain, author_domain, facts.now_s);
+        }
+        tracing::info!(domain = errand.domain, ?closed, "the postern did not open");
+        self.carry_out(errand, &known, after(&facts, closed)).await
+    }
+
+    /// A step that is not the door.
+    async fn carry_out(&self, errand: &Errand<'_>, known: &Known, step: Step) -> Sent {
+        match step {
+            Step::Mx { proven, why } => self.by_mx(errand, Some(known), proven, why).await,
+            Step::Door => self.by_mx(errand, Some(known), false, Why::Full).await,
+            Step::Wait(seconds) => {
+                errand.count(|outbound| &outbound.waits, 1);
+                waiting(errand.parcel, seconds)
+            }
+        }
+    }
+
+    /// What the door said of each recipient. Those that it wants by port 25 go there now.
+    async fn settle(&self, errand: &Errand<'_>, known: &Known, author: &str, carried: Carried) -> Sent {
+        let offers = carried.offers.unwrap_or_default();
+        let handover = handover(Protocol::Smtp, &offers);
+        let mut outcomes: Vec<Outcome> = carried.results.iter().map(|result| outcome(result, handover)).collect();
+        let sent_away = |outcome: &Outcome| match outcome {
+            Outcome::Refused(reply) | Outcome::Deferred(reply) => says_use_mx(reply),
+            _ => false,
+        };
+        let away: Vec<usize> = (0..outcomes.len()).filter(|i| sent_away(&outcomes[*i])).collect();
+        let delivered = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Delivered(_))).count();
+        errand.count(|outbound| &outbound.by_postern, delivered);
+        if away.is_empty() {
+            return Sent { outcomes, reach: Reach::Reached, offers: None };
+        }
+        errand.count(|outbound| &outbound.use_mx, away.len());
+        self.use_mx.borrow_mut().remember(errand.domain, author, now_unix_ms() / 1000);
+        let recipients: Vec<_> = away.iter().map(|i| errand.parcel.recipients[*i].clone()).collect();
+        let parcel = Parcel { recipients: &recipients, ..*errand.parcel };
+        let rest = Errand { parcel: &parcel, ..*errand };
+        let sent = self.by_mx(&rest, Some(known), false, Why::UseMx).await;
+        for (i, outcome) in away.into_iter().zip(sent.outcomes) {
+            outcomes[i] = outcome;
+        }
+        Sent { outcomes, reach: sent.reach, offers: None }
+    }
+
+    async fn by_mx(&self, errand: &Errand<'_>, known: Option<&Known>, proven: bool, why: Why) -> Sent {
+        let Errand { worker, options, route, domain, parcel } = errand;
+        if why == Why::Silent {
+            errand.count(|outbound| &outbound.downgrades, 1);
+            tracing::warn!(domain, proven, "the postern has been silent for too long: by port 25");
+        }
+        let sent = match (route, known.filter(|_| proven)) {
+            (Route::Mx, None) => {
+                worker.remote.send_mx(&options.mx, domain, &TlsWanted::WhenOffered, parcel, worker.random()).await
+            }
+            (Route::Mx, Some(known)) => {
+                let config = authenticated_config(known.expected(domain), &options.roots);
+                let tls = TlsWanted::Authenticated(config);
+                worker.remote.send_mx(&options.mx, domain, &tls, parcel, worker.random()).await
+            }
+            (route, None) => by_hop(worker, route, parcel).await,
+            // What the hop does with it, nobody knows here.
+            (route, Some(_)) => {
+                let why = format!("the postern is silent, and {route} does not prove to be a server of {domain}");
+                Sent::failed(parcel, Outcome::Unreached(why), Reach::Wait(RETRY_S * 1000))
+            }
+        };
+        if proven && sent.reach != Reach::Reached {
+            errand.count(|outbound| &outbound.unproven, 1);
+        }
+        let delivered = sent.outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Delivered(_))).count();
+        errand.count(|outbound| &outbound.by_mx, delivered);
+        sent
+    }
+
+    /// The domain's courier; none when there are too many.
+    fn postern(&self, doors: &Doors, errand: &Errand<'_>, place: &Place) -> Option<Rc<Postern>> {
+        let mut posterns = self.posterns.borrow_mut();
+        if let Some(postern) = posterns.get(errand.domain) {
+            *lock(&postern.place) = place.clone();
+            postern.used.set(Instant::now());
+            return Some(postern.clone());
+        }
+        if posterns.len() >= COURIERS_MAX {
+            posterns.retain(|_, postern| postern.courier.under_way() > 0);
+        }
+        if posterns.len() >= COURIERS_MAX {
+            return None;
+        }
+        let place = Arc::new(Mutex::new(place.clone()));
+        let dial = dial(doors, errand.options, errand.domain, &place);
+        let courier = Courier::new(dial, self.hostname.clone(), Deadlines::default());
+        let used = Cell::new(Instant::now());
+        let (tried_in_vain, silent_since_s) = (Cell::new(None), Cell::new(None));
+        let postern = Rc::new(Postern { courier, place, used, tried_in_vain, silent_since_s });
+        posterns.insert(errand.domain.into(), postern.clone());
+        Some(postern)
+    }
+}
+
+impl Postern {
+    async fn send(&self, parcel: &Parcel<'_>) -> Result<Carried, CourierError<Closed>> {
+        self.courier.send(Arc::new(mail(parcel))).await
+    }
+
+    fn tried_ago_s(&self) -> Option<u64> {
+        self.tried_in_vain.get().map(|at| at.elapsed().as_secs())
+    }
+
+    fn is_to_be_dropped(&self) -> bool {
+        let idle = self.courier.under_way() == 0 && self.used.get().elapsed() >= COURIER_IDLE;
+        idle && self.tried_ago_s().is_none_or(|ago| ago >= PROBE_S)
+    }
+}
+
+impl Errand<'_> {
+    fn count(&self, counter: impl FnOnce(&crate::stats::Outbound) -> &AtomicU64, n: usize) {
+        counter(&self.worker.counters.outbound).fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// Opens the door of today's place, with the second one that is not published behind it.
+fn dial(doors: &Doors, options: &OutboundOptions, domain: &str, place: &Arc<Mutex<Place>>) -> Dial<Closed> {
+    let (opener, purse, names) = (doors.opener.clone(), doors.purse.clone(), options.mx.names.clone());
+    let (domain, place) = (domain.to_owned(), place.clone());
+    Arc::new(move || {
+        let (opener, purse, names) = (opener.clone(), purse.clone(), names.clone());
+        let (domain, place) = (domain.clone(), lock(&place).clone());
+        Box::pin(async move {
+            let addresses = resolve(&*names, &place.host, place.port).await;
+            let alternates = match known::alt(purse, domain.clone()).await {
+                Some(alt) => resolve(&*names, &alt.host, alt.port).await,
+                None => Vec::new(),
+            };
+            if addresses.is_empty() && alternates.is_empty() {
+                return Err(Closed::Silent);
+            }
+            opener.open(DoorAddress { domain, addresses, keys: place.keys, alternates }).await
+        })
+    })
+}
+
+/// A name that cannot be looked up has no addresses: its door is silent.
+async fn resolve(names: &dyn Names, host: &str, port: u16) -> Vec<SocketAddr> {
+    let addresses = match host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => names.addresses(host).await.unwrap_or_default(),
+    };
+    addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
+}
+
+/// The fixed hop behind the doors: its places are its own, shared by all domains.
+async fn by_hop(worker: &Rc<Worker>, route: &Route, parcel: &Parcel<'_>) -> Sent {
+    let hop = Destination::hop(route);
+    let Some(permit) = Permit::take(worker, &hop) else {
+        let now = worker.now_ms();
+        let wait_ms = worker.with_gate(&hop, |gate| gate.keeps_waiting_at(now));
+        return match wait_ms {
+            Some(wait_ms) => waiting(parcel, wait_ms.div_ceil(1000)),
+            None => {
+                let due_unix_ms = now_unix_ms() + BUSY_MS;
+                Sent::failed(parcel, Outcome::NotTried { due_unix_ms, may_leave: true }, Reach::Unknown)
+            }
+        };
+    };
+    let sent = worker.send_to_hop(route, parcel).await;
+    permit.give_back(sent.reach);
+    sent
+}
+
+/// Nobody was asked, and nobody of this domain's mail is to be for so long.
+fn waiting(parcel: &Parcel<'_>, seconds: u64) -> Sent {
+    let wait_ms = seconds.max(1) * 1000;
+    let outcome = Outcome::NotTried { due_unix_ms: now_unix_ms() + wait_ms, may_leave: true };
+    Sent::failed(parcel, outcome, Reach::Wait(wait_ms))
+}
+
+/// The stream ended. What was certain stays so; a message that may have been taken is tried again as after any
+/// final dot (RFC 1047).
+fn broken(parcel: &Parcel<'_>, error: &postern_net::client::SendError) -> Sent {
+    let sent = Sent::from_error(parcel, error, Protocol::Smtp, false);
+    let reach = match error.failure {
+        Failure::AfterFinalDot(_) | Failure::Body(_) => Reach::Unknown,
+        _ => Reach::Unreached,
+    };
+    Sent { reach, ..sent }
+}
+
+fn mail(parcel: &Parcel<'_>) -> Mail {
+    Mail {
+        sender: parcel.meta.sender.clone(),
+        recipients: parcel.recipients.to_vec(),
+        eight_bit: parcel.meta.eight_bit,
+        smtputf8: parcel.meta.smtputf8,
+        dsn: parcel.meta.dsn.clone(),
+        prefix: parcel.prefix.to_vec(),
+        body: match parcel.body {
+            BodySource::Inline(bytes) => {
+                let from = usize::try_from(parcel.from).unwrap_or(usize::MAX).min(bytes.len());
+                MailBody::Bytes(bytes.slice(from..))
+            }
+            BodySource::File { file, len } => MailBody::File { file: file.clone(), from: parcel.from, len: *len },
+        },
+    }
+}
+
+/// The author, as the door will read it; none where it would find none.
+async fn author_of(parcel: &Parcel<'_>) -> Option<Author> {
+    let mut scanner = AuthorScanner::new(parcel.meta.smtputf8);
+    scanner.feed(parcel.prefix);
+    if !scanner.is_over() {
+        let most = parcel.from.saturating_add(HEADER_BYTES_MAX as u64);
+        let begins = beginning(parcel.body, most).await.ok()?;
+        let from = usize::try_from(parcel.from).unwrap_or(usize::MAX).min(begins.len());
+        scanner.feed(&begins[from..]);
+    }
+    scanner.finish().ok()
+}
+
+fn lock(place: &Mutex<Place>) -> std::sync::MutexGuard<'_, Place> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// When to look again after the fixed hop had no place, though it is there.
+const BUSY_MS: u64 = 1_000;

@@ -1,0 +1,156 @@
+//! What is known of a domain's door: pinned, published, remembered; and what is written down of it.
+//!
+//! The purse is on disk and syncs: it is asked on threads that may block. Called by `outward`.
+
+use postern_net::door::{AltDoor, DoorMemory, PublicKey, Purse};
+use postern_net::mx::Names;
+use postern_net::tls::Expected;
+use postern_proto::door::Mode;
+use postern_proto::door::limits::PORT_DEFAULT;
+
+use super::{Doors, Place, Source};
+use crate::outbound;
+use crate::worker::now_unix_ms;
+
+/// A domain's door, as far as it is known.
+pub(crate) struct Known {
+    /// `None`: the domain has none.
+    pub(crate) source: Option<Source>,
+    pub(crate) mode: Mode,
+    pub(crate) place: Place,
+    /// The place was learnt where nobody can forge it.
+    place_is_secure: bool,
+    max_age_s: u64,
+    memory: Option<DoorMemory>,
+}
+
+impl Known {
+    /// Asks the operator's pins, DNS and the purse. A signed record is remembered at once.
+    pub(crate) async fn look_up(doors: &Doors, names: &dyn Names, domain: &str) -> Self {
+        let now_s = now_unix_ms() / 1000;
+        let pin = doors.pins.load().get(domain).cloned();
+        let memory = ask(&doors.purse, domain, Purse::memory).await.flatten();
+        let published = match pin {
+            Some(_) => Ok(None),
+            None => names.door(domain).await.map_err(|error| {
+                tracing::debug!(domain, %error, "nothing could be learnt of its postern");
+            }),
+        };
+        let fresh = memory.clone().filter(|memory| memory.is_fresh(now_s));
+        let signed = published.as_ref().map(|found| found.as_ref().map(|found| found.secure)).map_err(|&()| ());
+        let source = outbound::source(pin.is_some(), signed, fresh.as_ref().map(|memory| memory.secure));
+        let record = published.ok().flatten().map(|found| found.record);
+        let is_memory = matches!(source, Some(Source::Remembered { .. }));
+        let remembered = fresh.as_ref().filter(|_| is_memory).and_then(|memory| memory.place.clone());
+        let place_is_secure = source.is_some_and(Source::is_secure) && (!is_memory || remembered.is_some());
+        let mut known =
+            Self { source, mode: Mode::Prefer, place: Place::default(), place_is_secure, max_age_s: 0, memory };
+        // Where the memory counts, an answer about the place counts as little as one about the keys.
+        known.place = match (&record, remembered) {
+            (_, Some(place)) => Place { host: place.host, port: place.port, keys: Vec::new() },
+            (Some(record), None) => {
+                let host = record.host.clone().unwrap_or_else(|| domain.to_owned());
+                Place { host, port: record.port, keys: Vec::new() }
+            }
+            (None, None) => Place { host: domain.to_owned(), port: PORT_DEFAULT, keys: Vec::new() },
+        };
+        match (source, pin, record, fresh) {
+            (Some(Source::Pinned), Some(pin), ..) => {
+                known.place = Place { host: pin.host, port: pin.port, keys: pin.keys };
+                known.mode = pin.mode;
+            }
+            (Some(Source::Published { .. }), _, Some(record), _) => {
+                let key = |der: &Vec<u8>| PublicKey::from_spki(der).ok();
+                known.place.keys = record.keys.iter().filter_map(key).collect();
+                (known.mode, known.max_age_s) = (record.mode, record.max_age_s);
+            }
+            (Some(Source::Remembered { .. }), _, _, Some(memory)) => {
+                known.place.keys = memory.keys;
+                (known.mode, known.max_age_s) = (memory.mode, memory.max_age_s);
+            }
+            _ => known.source = None,
+        }
+        if known.source == Some(Source::Published { secure: true }) {
+            let memory = known.memory_at(now_s, known.silent_since_s());
+            let stale = |old: &DoorMemory| {
+                let same = DoorMemory { learned_s: memory.learned_s, ..old.clone() } == memory;
+                !same || now_s.saturating_sub(old.learned_s) >= (memory.max_age_s / 4).min(LEARN_AGAIN_S)
+            };
+            if known.memory.as_ref().is_none_or(stale) {
+                keep(doors, domain, Some(memory.clone())).await;
+                known.memory = Some(memory);
+            }
+        }
+        known
+    }
+
+    pub(crate) fn silent_since_s(&self) -> Option<u64> {
+        self.memory.as_ref()?.silent_since_s
+    }
+
+    /// The door answered: the silence is over.
+    pub(crate) async fn note_answer(&self, doors: &Doors, domain: &str) {
+        if self.silent_since_s().is_none() {
+            return;
+        }
+        let memory = self.memory.clone().filter(|memory| memory.secure);
+        keep(doors, domain, memory.map(|memory| DoorMemory { silent_since_s: None, ..memory })).await;
+    }
+
+    /// It did not. The beginning of the silence outlives a restart.
+    pub(crate) async fn note_silence(&self, doors: &Doors, domain: &str, since_s: u64) {
+        if self.silent_since_s() == Some(since_s) {
+            return;
+        }
+        let memory = match (&self.memory, self.source) {
+            (Some(memory), Some(Source::Remembered { .. } | Source::Published { secure: true })) => {
+                DoorMemory { silent_since_s: Some(since_s), ..memory.clone() }
+            }
+            _ => self.memory_at(now_unix_ms() / 1000, Some(since_s)),
+        };
+        keep(doors, domain, Some(memory)).await;
+    }
+
+    /// Who may stand in for the door.
+    pub(crate) fn expected(&self, domain: &str) -> Expected {
+        Expected {
+            domain: domain.to_owned(),
+            hosts: if self.place_is_secure { vec![self.place.host.clone()] } else { Vec::new() },
+            keys: self.place.keys.iter().map(|key| key.spki().to_vec()).collect(),
+        }
+    }
+
+    fn memory_at(&self, now_s: u64, silent_since_s: Option<u64>) -> DoorMemory {
+        DoorMemory {
+            place: Some(AltDoor { host: self.place.host.clone(), port: self.place.port }),
+            keys: self.place.keys.clone(),
+            mode: self.mode,
+            // A pin binds for as long as it stands, not longer.
+            max_age_s: self.max_age_s,
+            learned_s: now_s,
+            secure: self.source.is_some_and(Source::is_secure),
+            silent_since_s,
+        }
+    }
+}
+
+/// The second door of a domain.
+pub(super) async fn alt(purse: Purse, domain: String) -> Option<AltDoor> {
+    ask(&purse, &domain, Purse::alt).await.flatten()
+}
+
+async fn ask<T: Send + 'static>(purse: &Purse, domain: &str, read: fn(&Purse, &str) -> T) -> Option<T> {
+    let (purse, domain) = (purse.clone(), domain.to_owned());
+    tokio::task::spawn_blocking(move || read(&purse, &domain)).await.ok()
+}
+
+async fn keep(doors: &Doors, domain: &str, memory: Option<DoorMemory>) {
+    let (purse, name) = (doors.purse.clone(), domain.to_owned());
+    let kept = tokio::task::spawn_blocking(move || purse.set_memory(&name, memory)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::warn!(domain, %error, "what is known of its postern could not be written down");
+    }
+}
+
+/// A record that did not change is written down again this often, so that `max_age` counts from the last look.
+const LEARN_AGAIN_S: u64 = 24 * 3600;

@@ -1,0 +1,347 @@
+//! Mail for far domains: by the postern, by MX, and by the rule between them.
+
+mod support;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use postern_drain::{Closed, Doors, Drain, DrainOptions, OutboundOptions, PinnedDoor, Route, RouteTable};
+use postern_net::dns::Mx;
+use postern_net::door::{AltDoor, Purse};
+use postern_net::mx::MxFinder;
+use postern_net::published::Roots;
+use postern_proto::door::{CloseCode, Mode as DoorMode};
+use postern_proto::envelope::Via;
+use postern_proto::mode::Mode;
+use postern_spool::Lane;
+use support::doors::{Door, Manners, Zone, key};
+use support::hop::Hop;
+use support::{Mail, Site, in_lane, mail, now_unix_ms, quick};
+
+/// One of ours writes to somebody far away.
+const LETTER: &str = "From: ann@us.example\r\nSubject: hello\r\n\r\nhello\r\n";
+const FOREIGN: &str = "From: joe@elsewhere.example\r\nSubject: forwarded\r\n\r\nhello\r\n";
+const BOB: &[&str] = &["bob@far.example"];
+
+struct World {
+    site: Site,
+    door: Door,
+    /// Every far domain's MX.
+    hop: Hop,
+    zone: Arc<Zone>,
+    purse: Purse,
+    pins: Arc<ArcSwap<HashMap<String, PinnedDoor>>>,
+    _purse_dir: tempfile::TempDir,
+}
+
+impl World {
+    async fn new(manners: Manners) -> Self {
+        Self::with(manners, Zone::default(), |_| {}).await
+    }
+
+    async fn with(manners: Manners, zone: Zone, change: impl FnOnce(&mut RouteTable)) -> Self {
+        let (door, hop, zone) =
+            (Door::new(manners), Hop::start(support::hop::Manners::default()).await, Arc::new(zone));
+        let purse_dir = tempfile::tempdir().unwrap();
+        let purse = Purse::open(purse_dir.path()).unwrap();
+        let pins: Arc<ArcSwap<HashMap<String, PinnedDoor>>> = Arc::default();
+        let doors = Doors {
+            opener: Arc::new(door.clone()),
+            purse: purse.clone(),
+            pins: pins.clone(),
+            domain: "us.example".into(),
+            org: "us.example".into(),
+        };
+        let mx = MxFinder { port: hop.port, loopback: true, ..MxFinder::new(zone.clone()) };
+        let outbound = OutboundOptions { mx, roots: Roots::Mozilla, doors: Some(doors) };
+        let options = DrainOptions { outbound: Some(outbound), concurrency_max: 3, ..quick() };
+        let mut table = RouteTable { relay: Some(Route::Mx), ..RouteTable::new(Route::parse(&hop.smtp()).unwrap()) };
+        change(&mut table);
+        let site = Site::at(tempfile::tempdir().unwrap(), table, Mode::Collect, options);
+        Self { site, door, hop, zone, purse, pins, _purse_dir: purse_dir }
+    }
+
+    fn publish(&self, mode: DoorMode, secure: bool) {
+        self.zone.publish("far.example", mode, secure);
+    }
+
+    async fn send(&self, to: &[&str], text: &str) -> postern_spool::ItemId {
+        let letter = Mail { via: Via::Relay, from: Some("ann@us.example"), ..mail(to) };
+        self.site.collect_as(&letter, 0, text).await
+    }
+
+    /// Another process on the same spool, `seconds` later as far as the purse knows of silences.
+    async fn restart_later(&mut self, seconds: u64) {
+        self.site.drain.stop().await;
+        for domain in self.purse.domains() {
+            let mut memory = self.purse.memory(&domain).unwrap();
+            memory.silent_since_s = memory.silent_since_s.map(|since| since - seconds);
+            self.purse.set_memory(&domain, Some(memory)).unwrap();
+        }
+        let Site { spool, routes, modes, options, .. } = &self.site;
+        let again = Drain::start(spool.clone(), routes.clone(), modes.clone(), options.clone());
+        self.site.drain = again.unwrap();
+        for item in self.site.spool.list(None, None, 100).await {
+            // It may have left meanwhile.
+            let _ = self.site.spool.retry(item.id, now_unix_ms()).await;
+        }
+    }
+
+    async fn until_waits(&self) {
+        self.site.until("waiting", |_| self.site.drain.stats().outbound.waits > 0).await;
+        self.site.until("put off", |lanes| lanes.iter().any(|lane| lane.waiting > 0 && lane.leased == 0)).await;
+    }
+}
+
+fn to(got: &[(Vec<String>, String)]) -> Vec<String> {
+    let mut all: Vec<String> = got.iter().map(|(to, _)| to.join(",")).collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn mail_for_a_domain_with_a_postern_goes_through_it_and_other_mail_by_mx() {
+    let world = World::new(Manners::default()).await;
+    world.publish(DoorMode::Prefer, false);
+    world.send(BOB, LETTER).await;
+    world.send(&["eve@other.example"], LETTER).await;
+    world.site.until_empty().await;
+    let got = world.door.got();
+    assert_eq!(to(&got), ["bob@far.example"]);
+    assert!(got[0].1.starts_with("Received: ") && got[0].1.ends_with(LETTER), "{}", got[0].1);
+    let by_mx = world.hop.got();
+    assert_eq!((by_mx.len(), by_mx[0].to.join(",")), (1, "eve@other.example".into()));
+    let asked = &world.door.asked()[0];
+    assert_eq!((asked.domain.as_str(), asked.addresses[0].port(), asked.keys.len()), ("far.example", 2526, 1));
+    let stats = world.site.drain.stats().outbound;
+    assert_eq!((stats.by_postern, stats.by_mx, stats.use_mx, stats.downgrades), (1, 1, 0, 0));
+}
+
+#[tokio::test]
+async fn mail_of_foreign_authors_does_not_knock() {
+    let world = World::new(Manners::default()).await;
+    world.publish(DoorMode::Enforce, true);
+    world.send(BOB, FOREIGN).await;
+    world.send(BOB, "Subject: nobody's\r\n\r\nhello\r\n").await;
+    world.site.until_empty().await;
+    assert_eq!((world.door.knocks(), world.hop.got().len()), (0, 2));
+}
+
+#[tokio::test]
+async fn use_mx_sends_the_same_message_by_port_25_at_once_and_is_remembered() {
+    let rcpt = |to: &str| if to.starts_with("mx") { "550 5.7.1 USE-MX not here" } else { "250 2.1.5 ok" };
+    let world = World::new(Manners { rcpt, ..Manners::default() }).await;
+    world.publish(DoorMode::Enforce, true);
+    world.send(&["bob@far.example", "mx1@far.example", "mx2@far.example"], LETTER).await;
+    world.site.until_empty().await;
+    assert_eq!(to(&world.door.got()), ["bob@far.example"]);
+    assert_eq!(world.hop.got()[0].to, ["mx1@far.example", "mx2@far.example"]);
+    world.send(BOB, LETTER).await;
+    world.site.until_empty().await;
+    assert_eq!((world.door.got().len(), world.hop.got().len()), (1, 2), "for an hour the door is not asked");
+    let stats = world.site.drain.stats();
+    assert_eq!((stats.outbound.use_mx, stats.outbound.by_postern, stats.outbound.by_mx), (2, 1, 3));
+    assert_eq!((stats.reports, stats.dead_letters, stats.deferred), (0, 0, 0), "it was no attempt of its own");
+}
+
+#[tokio::test]
+async fn use_mx_at_the_end_of_a_message_counts_the_same() {
+    let world = World::new(Manners { end: |_| "550 5.7.1 USE-MX not your author", ..Manners::default() }).await;
+    world.publish(DoorMode::Prefer, false);
+    world.send(BOB, LETTER).await;
+    world.site.until_empty().await;
+    assert_eq!((world.door.got().len(), world.hop.got().len(), world.site.drain.stats().reports), (0, 1, 0));
+}
+
+#[tokio::test]
+async fn another_refusal_is_the_domain_s_word_and_not_tried_elsewhere() {
+    let world = World::new(Manners { end: |_| "550 5.7.1 spam", ..Manners::default() }).await;
+    world.publish(DoorMode::Prefer, false);
+    world.send(BOB, LETTER).await;
+    world.site.until("reported", |_| world.site.drain.stats().reports == 1).await;
+    assert!(world.hop.got().iter().all(|got| got.to != ["bob@far.example"]));
+}
+
+#[tokio::test]
+async fn a_silent_door_keeps_mail_back_for_a_quarter_of_an_hour_and_loses_nothing() {
+    let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+    world.publish(DoorMode::Prefer, false);
+    for _ in 0..5 {
+        world.send(BOB, LETTER).await;
+    }
+    world.until_waits().await;
+    assert!(world.purse.memory("far.example").unwrap().silent_since_s.is_some(), "the silence is on disk");
+    assert_eq!((world.hop.got().len(), world.site.drain.stats().outbound.downgrades), (0, 0));
+    world.restart_later(14 * 60).await;
+    world.until_waits().await;
+    assert_eq!(world.hop.got().len(), 0, "not yet");
+    world.restart_later(60).await;
+    world.site.until_empty().await;
+    assert_eq!((world.hop.got().len(), world.door.got().len()), (5, 0));
+    let stats = world.site.drain.stats().outbound;
+    assert_eq!((stats.downgrades, stats.by_mx, stats.unproven), (5, 5, 0));
+    assert_eq!(world.door.knocks(), 3, "once in each process, not once for each message");
+}
+
+#[tokio::test]
+async fn a_door_that_answers_again_ends_the_silence() {
+    let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+    world.publish(DoorMode::Prefer, false);
+    world.send(BOB, LETTER).await;
+    world.until_waits().await;
+    world.door.set(|manners| manners.closed = None);
+    world.restart_later(20 * 60).await;
+    world.site.until_empty().await;
+    assert_eq!((world.door.got().len(), world.hop.got().len()), (1, 0));
+    assert_eq!(world.purse.memory("far.example"), None);
+}
+
+#[tokio::test]
+async fn what_is_enforced_does_not_go_to_a_server_that_proves_nothing() {
+    let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+    world.publish(DoorMode::Enforce, true);
+    world.send(BOB, LETTER).await;
+    world.until_waits().await;
+    world.restart_later(20 * 60).await;
+    world.site.until("tried", |_| world.site.drain.stats().outbound.unproven > 0).await;
+    assert_eq!(world.hop.got().len(), 0, "the server has no certificate");
+    assert_eq!(world.site.drain.stats().dead_letters, 0);
+    // Taking the signed record away, or putting an unsigned one there, changes nothing for as long as it binds.
+    world.zone.doors.lock().unwrap().clear();
+    world.restart_later(0).await;
+    world.site.until("tried again", |_| world.site.drain.stats().outbound.unproven > 0).await;
+    world.publish(DoorMode::Prefer, false);
+    world.restart_later(0).await;
+    world.site.until("tried again", |_| world.site.drain.stats().outbound.unproven > 0).await;
+    assert_eq!(world.hop.got().len(), 0);
+    // The door is back: with the key that is remembered.
+    world.door.set(|manners| manners.closed = None);
+    world.restart_later(0).await;
+    world.site.until_empty().await;
+    assert_eq!(world.door.got().len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_record_unsigned_is_preferred_only() {
+    let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+    world.publish(DoorMode::Enforce, false);
+    world.send(BOB, LETTER).await;
+    world.until_waits().await;
+    world.restart_later(20 * 60).await;
+    world.site.until_empty().await;
+    assert_eq!(world.hop.got().len(), 1);
+}
+
+#[tokio::test]
+async fn a_door_without_time_for_us_means_port_25_at_once() {
+    let at = now_unix_ms() / 1000 + 600;
+    for closed in [Closed::Appointment(at), Closed::Parked(600), Closed::Refused(CloseCode::NoProof)] {
+        let world = World::new(Manners { closed: Some(closed), ..Manners::default() }).await;
+        world.publish(DoorMode::Prefer, false);
+        world.send(BOB, LETTER).await;
+        world.site.until_empty().await;
+        assert_eq!((world.door.knocks(), world.hop.got().len()), (1, 1), "{closed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pinned_peer_needs_no_dns_and_dns_that_fails_takes_no_door_away() {
+    let world = World::new(Manners::default()).await;
+    world.zone.fails.lock().unwrap().extend(["far.example".to_owned(), "known.example".to_owned()]);
+    let pin = PinnedDoor { host: "192.0.2.1".into(), port: 4000, keys: vec![key()], mode: DoorMode::Enforce };
+    world.pins.store(Arc::new(HashMap::from([("far.example".to_owned(), pin)])));
+    world.send(BOB, LETTER).await;
+    world.site.until_empty().await;
+    assert_eq!(world.door.asked()[0].addresses, ["192.0.2.1:4000".parse().unwrap()]);
+    let memory = postern_net::door::DoorMemory {
+        place: Some(AltDoor { host: "192.0.2.2".into(), port: 4001 }),
+        keys: vec![key()],
+        mode: DoorMode::Prefer,
+        max_age_s: 3600,
+        learned_s: now_unix_ms() / 1000,
+        secure: false,
+        silent_since_s: None,
+    };
+    world.purse.set_memory("known.example", Some(memory)).unwrap();
+    world.send(&["eve@known.example"], LETTER).await;
+    world.site.until_empty().await;
+    assert_eq!(world.door.asked()[1].addresses, ["192.0.2.2:4001".parse().unwrap()]);
+    assert_eq!((world.door.got().len(), world.hop.got().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_link_that_breaks_loses_nothing_and_repeats_only_what_was_in_doubt() {
+    let world = World::new(Manners { breaks_at: Some(7), ..Manners::default() }).await;
+    world.publish(DoorMode::Prefer, false);
+    for i in 0..20 {
+        world.send(&[&format!("r{i}@far.example")], LETTER).await;
+    }
+    world.site.until_empty().await;
+    let mut got = to(&world.door.got());
+    got.dedup();
+    assert_eq!((got.len(), world.hop.got().len()), (20, 0));
+    assert_eq!(world.site.drain.stats().outbound.by_postern, 20);
+}
+
+#[tokio::test]
+async fn a_dead_domain_closes_the_way_for_no_other() {
+    let zone =
+        Zone { addresses: HashMap::from([("mx.dead.example".into(), [127, 0, 0, 9].into())]), ..Zone::default() };
+    let world = World::with(Manners::default(), zone, |_| {}).await;
+    for _ in 0..5 {
+        world.send(&["x@dead.example"], LETTER).await;
+    }
+    world.site.until("tried", |_| world.site.drain.stats().deferred > 1).await;
+    for i in 0..5 {
+        world.send(&["bob@far.example"], LETTER).await;
+        world.hop.until_got(i + 1).await;
+    }
+    let lanes = world.site.spool.lanes().await;
+    assert_eq!(in_lane(&lanes, "dead.example", 0), 5);
+}
+
+#[tokio::test]
+async fn a_domain_that_takes_no_mail_is_reported_at_once() {
+    let null = vec![Mx { preference: 0, host: String::new() }];
+    let zone = Zone { mx: HashMap::from([("null.example".into(), null)]), ..Zone::default() };
+    let local = |table: &mut RouteTable| table.local.extend(["us.example".to_owned()]);
+    let world = World::with(Manners::default(), zone, local).await;
+    world.send(&["x@null.example"], LETTER).await;
+    let report = world.hop.until_got(1).await.remove(0);
+    assert_eq!(report.to, ["ann@us.example"]);
+    assert!(report.data.contains("Status: 5.1.10") && report.data.contains("556 5.1.10"), "{}", report.data);
+    assert_eq!(world.site.dead("null.example").await.len(), 0);
+}
+
+#[tokio::test]
+async fn doors_stand_before_a_fixed_hop_too() {
+    let relay = Hop::start(support::hop::Manners::default()).await;
+    let route = Route::parse(&relay.smtp()).unwrap();
+    let fixed = |table: &mut RouteTable| (table.relay, table.doors) = (Some(route), true);
+    let mut world = World::with(Manners::default(), Zone::default(), fixed).await;
+    world.publish(DoorMode::Prefer, false);
+    world.send(BOB, LETTER).await;
+    world.send(&["eve@other.example"], LETTER).await;
+    world.send(BOB, FOREIGN).await;
+    world.site.until_empty().await;
+    assert_eq!((world.door.got().len(), relay.got().len(), world.hop.got().len()), (1, 2, 0));
+    // Mail for many domains shares the hop's places: all of it goes all the same.
+    relay.pause();
+    for i in 0..10 {
+        world.send(&[&format!("x@{i}.example")], LETTER).await;
+    }
+    relay.until_at_the_dot().await;
+    relay.resume();
+    relay.until_got(12).await;
+    world.site.until_empty().await;
+    // What is enforced stays here: nobody knows what the hop would do with it.
+    world.zone.publish("strict.example", DoorMode::Enforce, true);
+    world.door.set(|manners| manners.closed = Some(Closed::Silent));
+    world.send(&["x@strict.example"], LETTER).await;
+    world.until_waits().await;
+    world.restart_later(20 * 60).await;
+    world.site.until("kept", |_| world.site.drain.stats().outbound.unproven > 0).await;
+    assert_eq!(relay.got().len(), 12);
+    assert_eq!(in_lane(&world.site.spool.lanes().await, "strict.example", Lane::DEAD_CLASS), 0);
+}

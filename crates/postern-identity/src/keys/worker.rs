@@ -1,0 +1,215 @@
+//! What the desk's thread does: walks up the tree, reads records, compares keys, remembers who was proven.
+//!
+//! Every question ends within its time, with an answer, whatever panics: `Open::drop` gives it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use postern_net::dns::{Resolver, TlsaChoice, choose, tlsa_choice};
+use postern_proto::door::record::is_known_key;
+use postern_trust::Class;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::desk::{Counters, OnProof};
+use super::lookups::{Kind, Lookups, Payer, Records};
+use super::org::{self, Org, Walk};
+use super::{KeyOptions, KeyProof, KeyQuestion, NotNow, ProvenBy, Unproven, owner};
+use crate::cache::Cache;
+use crate::dns;
+use crate::limits;
+use crate::stats::count;
+
+/// All that the thread needs; made before it starts, so that `start` can fail.
+pub(super) struct Setup {
+    pub(super) resolver: Resolver,
+    /// TLSA records can count.
+    pub(super) validates: bool,
+    pub(super) options: KeyOptions,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// What all questions share.
+struct Office {
+    lookups: Rc<Lookups>,
+    validates: bool,
+    options: KeyOptions,
+    counters: Arc<Counters>,
+    proven: RefCell<Cache<Claim, KeyProof>>,
+}
+
+/// What was found out about a key.
+enum Key {
+    /// And whether that was validated.
+    Proven(ProvenBy, bool),
+    Unproven(Unproven),
+    NotNow(NotNow),
+}
+
+/// A question in one spelling.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Claim {
+    domain: Box<str>,
+    owner: Box<str>,
+    spki: Box<[u8]>,
+}
+
+impl Setup {
+    /// Until the desk is stopped or its last front is gone.
+    pub(super) async fn run(
+        self,
+        mut questions: mpsc::Receiver<(KeyQuestion, OnProof)>,
+        mut stopped: watch::Receiver<bool>,
+    ) {
+        let Self { resolver, validates, options, counters } = self;
+        let office = Rc::new(Office {
+            lookups: Rc::new(Lookups::new(resolver, options.clone(), Arc::clone(&counters))),
+            validates,
+            options,
+            counters,
+            proven: RefCell::new(Cache::new(limits::PROOFS_MAX)),
+        });
+        let room = Arc::new(Semaphore::new(limits::KEY_OPEN_MAX));
+        loop {
+            let next = async {
+                let permit = Arc::clone(&room).acquire_owned().await.ok()?;
+                Some((permit, questions.recv().await?))
+            };
+            let (permit, (question, answer)) = tokio::select! {
+                biased;
+                _ = stopped.changed() => return,
+                next = next => match next {
+                    Some(next) => next,
+                    None => return,
+                },
+            };
+            let mut open =
+                Open { office: Rc::clone(&office), answer: Some(answer), proof: KeyProof::NotNow(NotNow::Full) };
+            spawn_local(async move {
+                open.proof = match Claim::read(&question) {
+                    Ok(claim) => open.office.prove(claim).await,
+                    Err(why) => KeyProof::Unproven(why),
+                };
+                drop(open);
+                drop(permit);
+            });
+        }
+    }
+}
+
+impl Claim {
+    fn read(question: &KeyQuestion) -> Result<Self, Unproven> {
+        let domain = dns::domain(&question.domain).ok_or(Unproven::NotADomain)?;
+        let owner = owner::of(&domain, question.owner.as_deref()).ok_or(Unproven::ForeignOwner)?;
+        if !is_known_key(&question.spki) {
+            return Err(Unproven::UnknownKey);
+        }
+        Ok(Self { domain, owner, spki: question.spki.clone() })
+    }
+}
+
+impl Office {
+    async fn prove(&self, claim: Claim) -> KeyProof {
+        let before = self.proven.borrow().get(&claim, Instant::now());
+        // Whoever was proven before has look-ups that a crowd of strangers cannot spend.
+        let class = if before.is_some() { Class::Known } else { Class::New };
+        let payer = Payer { class, domain: &claim.domain };
+        let found = timeout(self.options.question, async {
+            // First, and alone: whoever cannot show the key costs two look-ups and no walk.
+            let (by, secure) = match self.key(&claim, payer).await {
+                Key::Proven(by, secure) => (by, secure),
+                Key::Unproven(why) => return KeyProof::Unproven(why),
+                Key::NotNow(why) => return KeyProof::NotNow(why),
+            };
+            match self.organisation(&claim.domain, payer).await {
+                Ok(Org::Domain(org)) => KeyProof::Proven { org, by, secure },
+                Ok(Org::PublicSuffix) => KeyProof::Unproven(Unproven::PublicSuffix),
+                Err(why) => KeyProof::NotNow(why),
+            }
+        });
+        let proof = found.await.unwrap_or(KeyProof::NotNow(NotNow::Late));
+        self.remember(claim, &proof);
+        match (proof, before) {
+            (KeyProof::NotNow(why), Some(before)) => {
+                count(&self.counters.stale);
+                tracing::debug!(%why, "a key stays proven while DNS fails");
+                before
+            }
+            (proof, _) => proof,
+        }
+    }
+
+    /// A proof is good for a day of trouble from now on; one that is refuted ends at once.
+    fn remember(&self, claim: Claim, proof: &KeyProof) {
+        let now = Instant::now();
+        match proof {
+            KeyProof::Proven { .. } => {
+                self.proven.borrow_mut().put(claim, proof.clone(), now + limits::PROOF_STALE_MAX, now);
+            }
+            KeyProof::Unproven(_) => self.proven.borrow_mut().remove(&claim),
+            KeyProof::NotNow(_) => {}
+        }
+    }
+
+    /// Whether the domain publishes the key.
+    async fn key(&self, claim: &Claim, payer: Payer<'_>) -> Key {
+        let record = self.lookups.get(Kind::Txt, &format!("_postern.{}", claim.domain), payer).await;
+        let (mut against, mut unknown) = (Unproven::NoKey, None);
+        match record.as_deref() {
+            Ok(Records::Texts(told)) => match choose(&told.value) {
+                Ok(Some(record)) if record.keys.iter().any(|key| **key == *claim.spki) => {
+                    return Key::Proven(ProvenBy::Txt, told.secure);
+                }
+                Ok(Some(_)) => against = Unproven::OtherKey,
+                Ok(None) => {}
+                Err(_) => against = Unproven::BadRecord,
+            },
+            Ok(Records::Tlsa(_)) => {}
+            Err(why) => unknown = Some(*why),
+        }
+        // Unsigned TLSA records never count (RFC 6698 section 4.1): nobody asks for them.
+        if self.validates {
+            match self.lookups.get(Kind::Tlsa, &claim.owner, payer).await.as_deref() {
+                Ok(Records::Tlsa(told)) => match tlsa_choice(told, &claim.spki) {
+                    TlsaChoice::Match => return Key::Proven(ProvenBy::Tlsa, true),
+                    TlsaChoice::Mismatch if against == Unproven::NoKey => against = Unproven::OtherKey,
+                    TlsaChoice::Mismatch | TlsaChoice::Unusable => {}
+                },
+                Ok(Records::Texts(_)) => {}
+                Err(why) => unknown = Some(*why),
+            }
+        }
+        unknown.map_or(Key::Unproven(against), Key::NotNow)
+    }
+
+    async fn organisation(&self, domain: &str, payer: Payer<'_>) -> Result<Org, NotNow> {
+        let mut walk = Walk::new(domain);
+        while let Some(name) = walk.next() {
+            let records = self.lookups.get(Kind::Txt, &format!("_dmarc.{name}"), payer).await?;
+            walk.told(match &*records {
+                Records::Texts(told) => org::psd(told.value.iter().map(AsRef::as_ref)),
+                Records::Tlsa(_) => None,
+            });
+        }
+        Ok(walk.end())
+    }
+}
+
+/// A question that is worked on.
+struct Open {
+    office: Rc<Office>,
+    answer: Option<OnProof>,
+    proof: KeyProof,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.office.counters.answered(&self.proof);
+        if let Some(answer) = self.answer.take() {
+            answer(self.proof.clone());
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a domain says about its postern, and where that is.
+//!
+//! Owns the choice among records: one that counts, or none. Never decides how far a record is trusted; it
+//! says whether it was validated, and who asks decides. The service binding at the same name (SVCB) is not
+//! asked for: it would be a second question for each domain, and says nothing that the TXT record does not.
+
+use std::net::IpAddr;
+
+use hickory_resolver::proto::rr::{RData, RecordType};
+use postern_proto::door::record::{DoorRecord, RecordFault};
+use ring::digest;
+
+use super::{DnsError, Resolver, Told, text, tlsa};
+use crate::published::Tlsa;
+
+/// A domain's postern, as published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The record at `_postern.DOMAIN`.
+    pub record: DoorRecord,
+    /// Validated by DNSSEC. Otherwise `enforce` counts as `prefer`, and the keys are good for this once.
+    pub secure: bool,
+}
+
+/// What TLSA records say about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsaChoice {
+    /// None can be used: unsigned (RFC 6698 section 4.1), or none that names a bare key.
+    Unusable,
+    /// One is of the key.
+    Match,
+    /// There are some, of other keys.
+    Mismatch,
+}
+
+impl Resolver {
+    /// The record of the domain's postern, at `_postern.DOMAIN`. `None`: it has none, or several, or none that can be
+    /// read; the log has why.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn door_record(&self, domain: &str) -> Result<Option<Published>, DnsError> {
+        let told = self.texts(&format!("_postern.{domain}")).await?;
+        match choose(&told.value) {
+            Ok(record) => Ok(record.map(|record| Published { record, secure: told.secure })),
+            Err(why) => {
+                tracing::info!(%domain, %why, "the record of its postern does not count");
+                Ok(None)
+            }
+        }
+    }
+
+    /// All addresses of a host, IPv6 first. Secure when both answers are, or the one that there is.
+    ///
+    /// # Errors
+    /// [`DnsError`], when neither question was answered with addresses and one of them failed.
+    pub async fn addresses(&self, host: &str) -> Result<Told<Vec<IpAddr>>, DnsError> {
+        let (six, four) = tokio::join!(self.told(host, RecordType::AAAA), self.told(host, RecordType::A));
+        let address = |data: &RData| match data {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
+        };
+        let (mut all, mut failed) = (Told { value: Vec::new(), secure: true, ttl: None }, None);
+        for answer in [six, four] {
+            match answer {
+                Ok(told) if told.value.iter().any(|data| address(data).is_some()) => {
+                    all.value.extend(told.value.iter().filter_map(address).take(ADDRESSES_MAX));
+                    all.secure &= told.secure;
+                    all.ttl = [all.ttl, told.ttl].into_iter().flatten().min();
+                }
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        if all.value.is_empty() {
+            all.secure = false;
+            return failed.map_or(Ok(all), Err);
+        }
+        Ok(all)
+    }
+
+    /// TLSA records of a postern, at `_PORT._quic.HOST`. They count only when `secure`.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn door_tlsa(&self, host: &str, port: u16) -> Result<Told<Vec<Tlsa>>, DnsError> {
+        self.tlsa_at(&format!("_{port}._quic.{host}")).await
+    }
+
+    /// TLSA records at a name.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn tlsa_at(&self, name: &str) -> Result<Told<Vec<Tlsa>>, DnsError> {
+        Ok(self.told(name, RecordType::TLSA).await?.map(|all| all.into_iter().filter_map(tlsa).collect()))
+    }
+
+    /// TXT records at a name, the strings of each joined.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn texts(&self, name: &str) -> Result<Told<Vec<Box<[u8]>>>, DnsError> {
+        Ok(self.told(name, RecordType::TXT).await?.map(|all| all.into_iter().filter_map(text).collect()))
+    }
+}
+
+/// Why there is a record, or several, and none counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRecord {
+    /// Which of them would be a guess.
+    #[error("there are several")]
+    Several,
+    /// The only one is broken.
+    #[error("it cannot be read: {0:?}")]
+    Unreadable(RecordFault),
+}
+
+/// The record that counts among the texts at `_postern.DOMAIN`: the only one of this version.
+///
+/// # Errors
+/// [`NoRecord`].
+pub fn choose(texts: &[Box<[u8]>]) -> Result<Option<DoorRecord>, NoRecord> {
+    let read = |text: &[u8]| match DoorRecord::parse(&String::from_utf8_lossy(text)) {
+        Err(RecordFault::Version) => None,
+        read => Some(read),
+    };
+    let mut ours = texts.iter().map(AsRef::as_ref).filter_map(read);
+    match (ours.next(), ours.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => Err(NoRecord::Several),
+        (Some(read), None) => read.map(Some).map_err(NoRecord::Unreadable),
+    }
+}
+
+/// What records say about a bare key, `spki` in DER. Usage 3 and selector 1 only (RFC 7250: there is no certificate),
+/// and only when they were validated. An unsigned one is as none (RFC 6698 section 4.1).
+pub fn tlsa_choice(records: &Told<Vec<Tlsa>>, spki: &[u8]) -> TlsaChoice {
+    let of_key = |record: &Tlsa| match record.matching {
+        0 => record.data == spki,
+        _ => record.data == digest::digest(&digest::SHA256, spki).as_ref(),
+    };
+    let usable = records
+        .value
+        .iter()
+        .filter(|record| records.secure && record.usage == 3 && record.selector == 1)
+        .filter(|record| record.matching == 0 || (record.matching == 1 && record.data.len() == 32));
+    usable.fold(TlsaChoice::Unusable, |choice, record| match choice {
+        TlsaChoice::Match => choice,
+        _ if of_key(record) => TlsaChoice::Match,
+        _ => TlsaChoice::Mismatch,
+    })
+}
+
+/// Of each family. A host that has more is a balancer's list, and two are enough to find one that lives.
+const ADDRESSES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests;
