@@ -263,7 +263,23 @@ impl Shared {
         if let Some((counted, _)) = timed {
             counted.lock().total.attempts += 1;
         }
-        let connection = link::handshake(end, self.target, &self.tls, &pass).await?;
+        let connection = match pass {
+            Pass::Ticket(_) => {
+                let taken = link::handshake(end, self.target, &self.tls, &pass);
+                match tokio::time::timeout(TICKET_PATIENCE, taken).await {
+                    Ok(done) => done?,
+                    // Burnt, or lost twice: its owner is never locked out, he comes with a cookie.
+                    Err(_) => {
+                        if let Some((counted, _)) = timed {
+                            crate::stats::count(&mut counted.lock().total.connect_errors, "ticket not taken");
+                        }
+                        let pass = Pass::Cookie(self.cookie(from).await?);
+                        link::handshake(end, self.target, &self.tls, &pass).await?
+                    }
+                }
+            }
+            _ => link::handshake(end, self.target, &self.tls, &pass).await?,
+        };
         if let Some((counted, since)) = timed {
             counted.lock().connect.push(sample(since.elapsed().as_micros() as u64));
         }
@@ -374,6 +390,9 @@ const ARRIVAL: Duration = Duration::from_secs(30);
 
 /// Between the last patience and the end: tasks must still be heard.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// A handshake by ticket; then the ticket is given up for a cookie.
+const TICKET_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A stranger's handshake, once he comes at his time.
 const HANDSHAKE: Duration = Duration::from_secs(3);

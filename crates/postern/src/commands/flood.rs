@@ -14,6 +14,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use postern_flood::{Behaviour, Crowd, Flood, FloodError, Friends, Network, Plan, Progress, Report, html};
 
+mod door;
 mod suite;
 
 use super::print;
@@ -23,8 +24,10 @@ use crate::exit::{Code, Failure};
 #[derive(Debug, Args)]
 pub(crate) struct FloodArgs {
     /// The server: on loopback, or anything inside a network namespace of your own
-    #[arg(long, value_name = "ADDR")]
-    target: SocketAddr,
+    #[arg(long, value_name = "ADDR", required_unless_present = "door")]
+    target: Option<SocketAddr>,
+    #[command(flatten)]
+    at_door: door::DoorArgs,
     #[command(flatten)]
     crowds: Crowds,
     #[command(flatten)]
@@ -140,7 +143,7 @@ struct FriendsArgs {
     #[arg(long, value_name = "NET")]
     strangers_from: Option<Network>,
     /// Domain of the friends' addresses
-    #[arg(long, value_name = "DOMAIN", default_value = "friends.example")]
+    #[arg(long, alias = "domain", value_name = "DOMAIN", default_value = "friends.example")]
     friends_domain: String,
     /// How long they wait in each phase
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = span)]
@@ -165,10 +168,15 @@ struct FriendsArgs {
 /// The target is foreign or silent, a number is beyond its limit, a file cannot be written; a case of the suite fails.
 pub(crate) fn flood(args: &FloodArgs) -> Result<(), Failure> {
     let stop = stop_at_interrupt()?;
+    let target = match (args.at_door.door, args.target) {
+        (Some(door), _) => return door::run(args, door, &stop),
+        (None, Some(target)) => target,
+        (None, None) => return Err(Failure::new(Code::Usage, "no target").cure("--target ADDR, or --door ADDR")),
+    };
     if args.suite.suite {
-        return suite::run(args, &stop);
+        return suite::run(args, target, &stop);
     }
-    let plan = plan(args);
+    let plan = plan(args, target);
     if plan.crowds.is_empty() && plan.friends.is_empty() {
         return Err(Failure::new(Code::Usage, "nobody comes").cure("say who: --hold 200 --friends 10, for example"));
     }
@@ -194,16 +202,16 @@ fn text(report: &Report, json: bool) -> String {
     format!("{report}\n")
 }
 
-fn plan(args: &FloodArgs) -> Plan {
-    let mut plan = Plan::new(args.target);
+fn plan(args: &FloodArgs, target: SocketAddr) -> Plan {
+    let mut plan = Plan::new(target);
     plan.seed = args.seed;
     plan.offer_ms = ms(args.duration);
     plan.friends_after_ms = ms(args.friends.friends_after);
     plan.connects_max = args.crowds.connects;
     plan.pin = args.pin;
     plan.ledger = args.ledger.clone();
-    plan.crowds = args.crowds.list(args.target, &args.to);
-    plan.friends = args.friends.list(args.target, &args.to);
+    plan.crowds = args.crowds.list(target, &args.to);
+    plan.friends = args.friends.list(target, &args.to);
     plan
 }
 

@@ -3,7 +3,10 @@ use std::time::Duration;
 use clap::Parser;
 use postern_flood::Behaviour;
 
-use super::{FloodArgs, plan, span};
+use postern_flood::Plan;
+use postern_flood::door::{Attack, Entry};
+
+use super::{FloodArgs, door, span};
 
 #[derive(Parser)]
 struct Line {
@@ -13,6 +16,10 @@ struct Line {
 
 fn parse(flags: &str) -> FloodArgs {
     Line::try_parse_from(flags.split(' ')).map_err(|error| error.to_string()).unwrap().args
+}
+
+fn plan(args: &FloodArgs) -> Plan {
+    super::plan(args, args.target.unwrap())
 }
 
 #[test]
@@ -41,6 +48,35 @@ fn an_ipv6_target_is_reached_from_ipv6() {
 #[test]
 fn a_foreign_target_is_refused() {
     assert!(plan(&parse("flood --target 224.0.0.1:25 --hold 3")).check().is_err());
+}
+
+#[test]
+fn the_flags_of_a_flood_at_the_door_make_their_plan() {
+    let args = parse(
+        "flood --door 127.0.0.1:2526 --attack naive,abandon --rate 600000 --sources 10000 --prefixes 10000 --friends 4 --friend-rate 100 --new-links 20 --strangers 1 --domain friend.example --patience 3s --for 5s",
+    );
+    let plan = door::plan(&args, args.at_door.door.unwrap());
+    plan.check().unwrap();
+    let [naive, abandon] = &plan.attacks[..] else { panic!("two attacks") };
+    assert_eq!((naive.attack, naive.rate, naive.sources), (Attack::Naive, 600_000, 10_000));
+    assert_eq!((abandon.attack, abandon.prefixes), (Attack::Abandon, 10_000));
+    let friends = plan.friends.unwrap();
+    assert_eq!((friends.links, friends.rate, friends.fresh_rate, friends.strangers_rate), (4, 100.0, 20.0, 1.0));
+    assert_eq!((friends.domain.as_str(), friends.patience_ms, friends.entry), ("friend.example", 3_000, Entry::Door));
+}
+
+#[test]
+fn a_flood_has_one_target_and_its_flags_are_of_one_kind() {
+    for flags in [
+        "flood --hold 3",
+        "flood --target 127.0.0.1:2525 --door 127.0.0.1:2526",
+        "flood --target 127.0.0.1:2525 --attack naive",
+        "flood --door 127.0.0.1:2526 --attack nothing",
+    ] {
+        assert!(Line::try_parse_from(flags.split(' ')).is_err(), "{flags}");
+    }
+    let ipv6 = parse("flood --door [::1]:2526 --attack aware --friends 1");
+    door::plan(&ipv6, ipv6.at_door.door.unwrap()).check().unwrap();
 }
 
 #[test]
