@@ -9,6 +9,7 @@
 pub mod callout;
 pub mod client;
 pub mod dns;
+pub mod door;
 pub mod filter;
 pub mod published;
 pub mod socket;
