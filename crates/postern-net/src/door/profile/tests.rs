@@ -115,7 +115,9 @@ async fn hoard(near: &quinn::Connection, streams: &mut Vec<quinn::SendStream>) -
     }
     for stream in streams.iter_mut() {
         while let Ok(written) = timeout(STUCK, stream.write(&[b'x'; 16 * 1024])).await {
-            taken += written.or_else(|error| if error == WriteError::ClosedStream { Ok(0) } else { Err(error) }).expect("open");
+            taken += written
+                .or_else(|error| if error == WriteError::ClosedStream { Ok(0) } else { Err(error) })
+                .expect("open");
         }
     }
     (streams.len(), taken)
@@ -142,6 +144,10 @@ async fn a_hoarder_gets_the_streams_and_the_window_of_its_class_and_no_more() {
         assert_eq!(opened, raised.streams as usize + 1, "{class:?} raised");
         let whole = (taken + more) as u64;
         // A stream's own window is that of the class at accept.
-        assert_eq!(whole, raised.window_bytes.min(limits.window_bytes * u64::from(raised.streams + 1)), "{class:?} raised");
+        assert_eq!(
+            whole,
+            raised.window_bytes.min(limits.window_bytes * u64::from(raised.streams + 1)),
+            "{class:?} raised"
+        );
     }
 }
