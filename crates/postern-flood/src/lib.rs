@@ -17,6 +17,7 @@
 //! println!("{report}");
 //! ```
 
+pub mod door;
 mod engine;
 pub mod html;
 mod ledger;

@@ -39,3 +39,10 @@ pub const REPLY_LINE_BYTES_MAX: usize = 4_096;
 
 /// Above this share of one core the generator says that its figures are a lower bound.
 pub const BUSY_PERCENT_MAX: f64 = 90.0;
+
+/// Networks (/24) that datagrams come from: all that 127.0.0.0/8 has.
+pub const SOURCES_MAX: u32 = 65_536;
+
+/// Datagrams a second that may be asked for. One core sends half a million; a rate that cannot be kept is not kept
+/// quietly, the report says what was sent.
+pub const RATE_MAX: u32 = 10_000_000;
