@@ -81,6 +81,10 @@ async fn play(
         None => None,
     };
     let before = kernel::read(plan.target);
+    // A flood against nothing would look like a perfect defence. A door of another namespace cannot be seen from here.
+    if before.door_sockets == 0 && plan.target.ip().is_loopback() {
+        return Err(FloodError::Unreachable(plan.target, "nobody has that UDP port".to_owned()));
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let (began, cpu) = (Instant::now(), thread_cpu());
     let until = began + Duration::from_millis(plan.friends_after_ms + plan.offer_ms);

@@ -101,6 +101,15 @@ fn nothing_claims_to_come_from_where_an_answer_would_leave_the_machine() {
     assert!(plan.check().is_err(), "a target of somebody else");
 }
 
+#[test]
+fn a_flood_against_nobody_is_no_perfect_defence() {
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut plan = plan(free, Attack::Garbage);
+    plan.attacks[0].packets_max = Some(10);
+    let refused = DoorFlood::run(&plan, |_| ControlFlow::Continue(()));
+    assert!(matches!(refused, Err(FloodError::Unreachable(..))));
+}
+
 /// A gate of a few lines: answers HELLOs with an appointment, keeps what comes with a cookie.
 fn cookie_server(wait_s: u32) -> (SocketAddr, mpsc::Receiver<(IpAddr, bool)>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
