@@ -40,4 +40,6 @@ fn unix_s() -> u32 {
 }
 
 #[cfg(test)]
+mod gated;
+#[cfg(test)]
 mod tests;

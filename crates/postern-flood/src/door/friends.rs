@@ -82,7 +82,7 @@ impl Friends {
         let expected = friends.peer_key.as_ref().map(|text| peer_key(text)).transpose()?;
         let tickets = Tickets::default();
         if let Some(dir) = &friends.tickets {
-            tickets.read(dir, &friends.domain)?;
+            tickets.read(dir, &friends.domain, friends.from.host(0, plan.seed))?;
         }
         let shared = Arc::new(Shared {
             plan: friends.clone(),
@@ -224,8 +224,12 @@ impl Friends {
     /// The figures, of the kinds that the plan has. Tickets go back into their purse.
     pub(super) fn report(self) -> Result<Vec<FriendsReport>, FloodError> {
         let plan = &self.shared.plan;
-        if let Some(dir) = &plan.tickets {
-            self.shared.tickets.write(dir, &plan.domain)?;
+        if let (Some(dir), Some(_)) = (&plan.tickets, self.ends.first()) {
+            self.shared.tickets.write(
+                dir,
+                &plan.domain,
+                self.ends[0].local_addr().map_err(|error| system("a friend's socket", error))?.ip(),
+            )?;
         }
         let kinds =
             [(plan.rate, &self.standing), (plan.fresh_rate, &self.fresh), (plan.strangers_rate, &self.strangers)];
@@ -250,7 +254,7 @@ impl Shared {
         timed: Option<(&Counted, Instant)>,
     ) -> Result<(Connection, MailStream), LinkError> {
         let from = end.local_addr()?.ip();
-        let pass = match (self.plan.entry, self.tickets.take()) {
+        let pass = match (self.plan.entry, self.tickets.of(from).take()) {
             (Entry::Plain, _) => Pass::None,
             (Entry::Door, Some(ticket)) => Pass::Ticket(ticket),
             (Entry::Door, None) => {
@@ -283,7 +287,7 @@ impl Shared {
         if let Some((counted, since)) = timed {
             counted.lock().connect.push(sample(since.elapsed().as_micros() as u64));
         }
-        link::identify(&connection, &self.plan.domain, Some(self.tickets.clone())).await?;
+        link::identify(&connection, &self.plan.domain, Some(self.tickets.of(from))).await?;
         if let Some((counted, since)) = timed {
             counted.lock().greeted(since.elapsed().as_micros() as u64);
         }

@@ -14,7 +14,7 @@ use quinn::rustls::ClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, Runtime, SendStream, TokioRuntime};
 
 use super::tap::{Tap, TappedSocket};
-use super::tickets::Tickets;
+use super::tickets::Pocket;
 use super::tls::{self, NO_NAME};
 use super::unix_s;
 
@@ -178,7 +178,7 @@ pub(super) async fn handshake(
 pub(super) async fn identify(
     connection: &Connection,
     domain: &str,
-    tickets: Option<Tickets>,
+    tickets: Option<Pocket>,
 ) -> Result<PeerClass, LinkError> {
     let (mut send, mut receive) = connection.open_bi().await?;
     let mut frame = Vec::new();

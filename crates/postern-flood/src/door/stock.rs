@@ -105,7 +105,7 @@ async fn control(mut send: SendStream, mut receive: RecvStream) {
 }
 
 /// As much of SMTP as friends use.
-async fn mail(mut send: SendStream, mut receive: RecvStream) {
+pub(super) async fn mail(mut send: SendStream, mut receive: RecvStream) {
     let mut input: Vec<u8> = Vec::new();
     let mut body = 0_usize;
     while let Ok(Some(chunk)) = receive.read_chunk(65_536, true).await {

@@ -2,12 +2,14 @@
 //!
 //! In memory, bounded; read from a purse on disk at the start and put back at its end when the plan names one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use postern_net::door::{Grant, Purse};
 use postern_proto::door::limits::{PURSE_MAX, TICKET_BYTES};
+use postern_proto::door::{Prefix, prefix_of};
 
 use super::unix_s;
 use crate::plan::FloodError;
@@ -23,31 +25,45 @@ pub(super) struct Pocketed {
     expires_s: u64,
 }
 
-/// Shared by all links of a run.
+/// Shared by all links of a run; apart by prefix, because a ticket shown from another network than it was given to needs a
+/// cookie beside it.
 #[derive(Clone, Default)]
-pub(super) struct Tickets(Arc<Mutex<VecDeque<Pocketed>>>);
+pub(super) struct Tickets(Arc<Mutex<HashMap<Prefix, Pocket>>>);
+
+/// Those of one prefix.
+#[derive(Clone, Default)]
+pub(super) struct Pocket(Arc<Mutex<VecDeque<Pocketed>>>);
 
 impl Tickets {
-    /// What a purse holds for a domain.
-    pub(super) fn read(&self, dir: &Path, domain: &str) -> Result<(), FloodError> {
+    /// Those of whoever comes from there.
+    pub(super) fn of(&self, from: IpAddr) -> Pocket {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(prefix_of(from)).or_default().clone()
+    }
+
+    /// What a purse holds for a domain, for those who come from there.
+    pub(super) fn read(&self, dir: &Path, domain: &str, from: IpAddr) -> Result<(), FloodError> {
         let purse = Purse::open(dir).map_err(|error| FloodError::Plan(error.to_string()))?;
+        let pocket = self.of(from);
         while let Ok(Some(grant)) = purse.take(domain, u64::from(unix_s())) {
-            self.put(grant.ticket, grant.key, grant.expires_s);
+            pocket.put(grant.ticket, grant.key, grant.expires_s);
         }
         Ok(())
     }
 
     /// Puts back what a purse has room for.
-    pub(super) fn write(&self, dir: &Path, domain: &str) -> Result<(), FloodError> {
+    pub(super) fn write(&self, dir: &Path, domain: &str, from: IpAddr) -> Result<(), FloodError> {
         let purse = Purse::open(dir).map_err(|error| FloodError::Plan(error.to_string()))?;
+        let pocket = self.of(from);
         for _ in 0..PURSE_MAX {
-            let Some(one) = self.take() else { break };
+            let Some(one) = pocket.take() else { break };
             let grant = Grant { ticket: one.ticket, key: one.key, expires_s: one.expires_s };
             purse.put(domain, grant, u64::from(unix_s())).map_err(|error| FloodError::Plan(error.to_string()))?;
         }
         Ok(())
     }
+}
 
+impl Pocket {
     pub(super) fn put(&self, ticket: [u8; TICKET_BYTES], key: [u8; 16], expires_s: u64) {
         let mut pocket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if pocket.len() == KEPT_MAX {

@@ -1,0 +1,172 @@
+//! The crowds against the real gate, with stock QUIC behind it and tickets for whoever identifies himself: who gets
+//! through, and what the gate says of the rest.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use postern_doors::gate::{DoorSockets, Gate, GateOptions, GateSocket, GateStats, SharedGate, cid_generator};
+use postern_net::door::{KeyPair, endpoint_config, server_config};
+use postern_proto::door::{Frame, FrameReader, Keyring, Kind, Master, PeerClass, TicketBody, mint};
+use quinn::{Connection, Endpoint, TokioRuntime};
+
+use super::*;
+
+/// A gate of the tests, for as long as their process lives.
+fn gated(options: GateOptions) -> (SocketAddr, SharedGate) {
+    let keys = Keyring::new(&Master::new([5; 32]), u64::from(unix_s()));
+    let gate: SharedGate = Arc::new(Mutex::new(Gate::new(keys, options, [6; 16])));
+    let (tell, told) = mpsc::channel();
+    let shared = Arc::clone(&gate);
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap()).unwrap();
+            tell.send(sockets.addr().unwrap()).unwrap();
+            let socket = GateSocket::new(&sockets, Arc::clone(&shared)).unwrap();
+            let own = Arc::clone(&shared);
+            let config = endpoint_config(&[8; 32], move || Box::new(cid_generator(Arc::clone(&own))));
+            let keys = KeyPair::from_pkcs8(&KeyPair::generate().unwrap()).unwrap();
+            let profile = server_config(&keys, PeerClass::Known);
+            let endpoint =
+                Endpoint::new_with_abstract_socket(config, Some(profile), socket, Arc::new(TokioRuntime)).unwrap();
+            while let Some(incoming) = endpoint.accept().await {
+                let gate = Arc::clone(&shared);
+                tokio::spawn(async move {
+                    if let Ok(connection) = incoming.await {
+                        attend(connection, gate).await;
+                    }
+                });
+            }
+        });
+    });
+    (told.recv_timeout(Duration::from_secs(10)).unwrap(), gate)
+}
+
+async fn attend(connection: Connection, gate: SharedGate) {
+    let Ok((mut send, mut receive)) = connection.accept_bi().await else { return };
+    let mut frames = FrameReader::new();
+    loop {
+        match frames.next().unwrap() {
+            Some(Frame::Ident { .. }) => break,
+            Some(_) => continue,
+            None => {}
+        }
+        let Ok(Some(chunk)) = receive.read_chunk(4_096, true).await else { return };
+        frames.push(&chunk.bytes);
+    }
+    let mut answer = Vec::new();
+    let (class, now) = (PeerClass::Known, unix_s());
+    Frame::Accept { class, server_time: now.into(), streams: 32, message_bytes: 0, hostname: "gated.example".into() }
+        .encode(&mut answer);
+    for serial in 0..4 {
+        let gate = gate.lock().unwrap();
+        let body = TicketBody {
+            domain_tag: gate.keys().domain_tag("friends.example"),
+            prefix_tag: gate.keys().prefix_tag(connection.remote_address().ip()),
+            expiry_min: now / 60 + 60,
+            class,
+            rate_log: 0,
+            serial,
+        };
+        let mut nonce = [0; 12];
+        fastrand::fill(&mut nonce);
+        let minted = mint(gate.keys(), Kind::Known, nonce, &body);
+        Frame::Ticket { ticket: minted.bytes, key: minted.key, expires_s: u64::from(now) + 3_600 }.encode(&mut answer);
+    }
+    if send.write_all(&answer).await.is_err() {
+        return;
+    }
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        tokio::spawn(stock::mail(send, receive));
+    }
+}
+
+fn stats(gate: &SharedGate) -> GateStats {
+    gate.lock().unwrap().stats()
+}
+
+fn friends() -> DoorFriends {
+    DoorFriends { links: 2, rate: 40.0, fresh_rate: 10.0, patience_ms: 10_000, ..DoorFriends::new() }
+}
+
+fn run(plan: &DoorPlan) -> DoorReport {
+    DoorFlood::run(plan, |_| ControlFlow::Continue(())).unwrap()
+}
+
+#[test]
+fn friends_come_by_cookie_once_and_by_ticket_from_then_on() {
+    let (target, gate) = gated(GateOptions::default());
+    let mut plan = DoorPlan::new(target);
+    (plan.friends_after_ms, plan.offer_ms) = (100, 1_500);
+    plan.friends = Some(friends());
+    let report = run(&plan);
+    for friends in &report.friends {
+        assert_eq!((friends.accepted, friends.failed), (friends.offered, 0), "{report}");
+        assert!(friends.connect_errors.is_empty(), "{report}");
+    }
+    let stats = stats(&gate);
+    assert!(stats.admitted_cookie >= 2, "the links came by cookie: {stats:?}");
+    assert!(stats.admitted_ticket >= 14, "each new link came by a ticket: {stats:?}");
+    assert_eq!((stats.bad_ticket, stats.far_ticket, stats.burnt_ticket, stats.bad_id), (0, 0, 0, 0), "{stats:?}");
+    assert_eq!(report.kernel.door_sockets, 4);
+}
+
+#[test]
+fn a_strangers_visit_ends_well_while_a_botnet_honours_cookies_and_abandons_its_handshakes() {
+    let (target, gate) = gated(GateOptions::default());
+    let mut plan = DoorPlan::new(target);
+    (plan.friends_after_ms, plan.offer_ms) = (200, 2_500);
+    let mut botnet = Assault::new(Attack::Abandon);
+    (botnet.sources, botnet.prefixes, botnet.rate) = (40, 40, 100);
+    plan.attacks.push(botnet);
+    plan.friends = Some(DoorFriends { strangers_rate: 2.0, ..friends() });
+    let report = run(&plan);
+    for friends in &report.friends[..2] {
+        assert_eq!((friends.accepted, friends.failed), (friends.offered, 0), "{report}");
+    }
+    let (strangers, attack) = (&report.friends[2], &report.attacks[0]);
+    assert!(strangers.accepted > 0, "{report}");
+    assert!(attack.cookies > 0 && attack.initials_answered > 0, "{report}");
+    assert_eq!(stats(&gate).bad_cookie, 0, "a bot's cookie is a good one");
+}
+
+#[test]
+fn the_forged_and_the_stolen_are_dropped_for_what_they_are_and_friends_go_on() {
+    let (target, gate) = gated(GateOptions::default());
+    let mut plan = DoorPlan::new(target);
+    (plan.friends_after_ms, plan.offer_ms) = (500, 2_000);
+    for attack in [Attack::Aware, Attack::ReplayOtherId, Attack::ReplayElsewhere, Attack::CapturedId] {
+        let mut assault = Assault::new(attack);
+        (assault.packets_max, assault.rate) = (Some(900), 3_000);
+        plan.attacks.push(assault);
+    }
+    plan.friends = Some(friends());
+    let report = run(&plan);
+    for friends in &report.friends {
+        assert_eq!((friends.accepted, friends.failed), (friends.offered, 0), "{report}");
+    }
+    let stats = stats(&gate);
+    assert_eq!(report.attacks.iter().map(|attack| attack.packets).sum::<u64>(), 3_600, "{report}");
+    assert!(stats.bad_ticket >= 250 && stats.bad_cookie >= 250 && stats.bad_id >= 250, "{stats:?}");
+    assert!(stats.id_elsewhere >= 800, "captured ids from elsewhere: {stats:?}");
+    let handshakes = report.friends[1].attempts + 2;
+    let admitted = stats.admitted_ticket + stats.admitted_cookie;
+    // An Initial of a friend may be sent twice; none of 3,600 hostile ones comes on top.
+    assert!(admitted <= 2 * handshakes, "{admitted} admitted, {handshakes} handshakes of friends: {stats:?}");
+}
+
+#[test]
+fn a_gate_answers_less_than_a_tenth_of_what_strangers_send() {
+    let (target, _gate) = gated(GateOptions::default());
+    let mut plan = DoorPlan::new(target);
+    plan.offer_ms = 5_000;
+    let mut hello = Assault::new(Attack::Hello);
+    (hello.packets_max, hello.rate) = (Some(2_000), 4_000);
+    plan.attacks.push(hello);
+    let report = run(&plan);
+    let attack = &report.attacks[0];
+    assert!(attack.answers > 0 && attack.amplification() < 0.1, "{report}");
+}
