@@ -388,6 +388,16 @@ pub(crate) enum BenchAction {
     /// Play a plan from standard input: the measurements' own generator
     #[command(hide = true)]
     Play,
+    /// Play a plan against a door from standard input: the measurements' own generator
+    #[command(hide = true)]
+    PlayDoor,
+    /// Be stock quinn, to compare a door with
+    #[command(hide = true)]
+    Stock {
+        /// Answer Retry to everybody
+        #[arg(long)]
+        retry: bool,
+    },
 }
 
 /// `postern bench load`.

@@ -5,6 +5,7 @@
 //! minute of the machine touches them all; the median and the best round are printed. Nothing
 //! leaves loopback.
 
+mod door;
 mod idle;
 mod load;
 mod machine;
@@ -31,6 +32,8 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
     match &args.action {
         Some(BenchAction::Load(what)) => load_one(what),
         Some(BenchAction::Play) => storm::play::child(),
+        Some(BenchAction::PlayDoor) => door::play_child(),
+        Some(BenchAction::Stock { retry }) => door::stock_child(*retry),
         None => table(&args),
     }
 }
@@ -84,7 +87,8 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
     crate::serve::pin(1 % cores)?;
     let wanted = |name: &str| args.only.as_deref().is_none_or(|word| name.contains(word));
     let variants: Vec<&Variant> = VARIANTS.iter().filter(|variant| wanted(variant.name)).collect();
-    let others = idle::KINDS.map(|kind| kind.0).into_iter().chain([steering::NAME]).chain(storm::NAMES);
+    let others =
+        idle::KINDS.map(|kind| kind.0).into_iter().chain([steering::NAME]).chain(storm::NAMES).chain(door::NAMES);
     if variants.is_empty() && !others.clone().any(wanted) {
         let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).chain(others).collect();
         return Err(Failure::new(Code::Usage, "no measurement has that name").cure(names.join("; ")));
@@ -107,17 +111,20 @@ fn table(args: &BenchArgs) -> Result<(), Failure> {
     }
     let steering =
         if wanted(steering::NAME) { steering::measure(rounds.min(STORM_ROUNDS), args.quick)? } else { Vec::new() };
-    let storm = storm::measure(storm::Effort { rounds: rounds.min(STORM_ROUNDS), quick: args.quick }, wanted)?;
+    let effort = storm::Effort { rounds: rounds.min(STORM_ROUNDS), quick: args.quick };
+    let storm = storm::measure(effort, wanted)?;
+    let door = door::measure(effort, wanted)?;
     if args.json {
         let figures = json!({
             "machine": machine, "rounds": rounds, "messages": messages, "collect": rows, "idle": idle,
-            "steering": steering, "storm": storm,
+            "steering": steering, "storm": storm, "door": door,
         });
         println!("{figures}");
     } else {
         print_table(&machine, rounds, messages, &rows, &idle);
         steering::print(&steering);
         storm::print(&storm);
+        door::print(&door);
     }
     Ok(())
 }

@@ -166,7 +166,8 @@ fn configuration(setup: &Setup) -> String {
     text
 }
 
-fn scratch_dir() -> Result<PathBuf, Failure> {
+/// A directory of this run's own.
+pub(super) fn scratch_dir() -> Result<PathBuf, Failure> {
     for n in 0..1000 {
         let dir = std::env::temp_dir().join(format!("postern-bench-{}-{n}", std::process::id()));
         match fs::create_dir(&dir) {

@@ -42,11 +42,11 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    fn size(self, full: u32) -> u32 {
+    pub(super) fn size(self, full: u32) -> u32 {
         if self.quick { full / 10 } else { full }
     }
 
-    fn ms(self, full: u64) -> u64 {
+    pub(super) fn ms(self, full: u64) -> u64 {
         if self.quick { full / 3 } else { full }
     }
 }

@@ -10,10 +10,10 @@ use postern_flood::{Flood, Plan, Report};
 use crate::exit::{Code, Failure};
 
 /// Where it runs, where there is more than one.
-pub(super) const CORE: usize = 1;
+pub(in crate::bench) const CORE: usize = 1;
 
 /// Has a plan played by a child of this program.
-pub(super) fn play(plan: &Plan) -> Result<Report, Failure> {
+pub(in crate::bench) fn play(plan: &Plan) -> Result<Report, Failure> {
     let failed = |error: io::Error| Failure::io(Code::Os, "generator", &error);
     let mut plan = plan.clone();
     plan.pin = plan.pin.filter(|core| *core < super::super::machine::cores_online());

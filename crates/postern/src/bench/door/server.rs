@@ -1,0 +1,178 @@
+//! What is attacked: this program with its door open, or stock quinn, each a child of this program on core 0.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use postern_flood::door::{Entry, StockKind, stock};
+use postern_net::door::KeyPair;
+
+use super::super::machine;
+use super::super::server::{CORE, scratch_dir};
+use crate::exit::{Code, Failure};
+
+/// Whose mail the friends bring; the door knows their key.
+pub(super) const FRIEND: &str = "friend.example";
+
+/// A server to attack; killed, and its directory removed, when dropped.
+#[derive(Debug)]
+pub(super) struct Subject {
+    child: Child,
+    dir: PathBuf,
+    door: SocketAddr,
+    smtp: Option<SocketAddr>,
+    key: Option<String>,
+    entry: Entry,
+}
+
+/// How ours runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ours {
+    /// Burnt by the gate for each datagram, in nanoseconds.
+    pub(super) gate_work_ns: u32,
+}
+
+impl Subject {
+    /// This program, with a friend's key pinned.
+    pub(super) fn ours(ours: Ours) -> Result<Self, Failure> {
+        let dir = scratch_dir()?;
+        let failed = |what: &str, error: &std::io::Error| Failure::io(Code::Os, what, error);
+        let config = dir.join("postern.toml");
+        fs::write(&config, "hostname = \"bench.localhost\"\n").map_err(|error| failed("configuration", &error))?;
+        let friend = KeyPair::load_or_make(&dir.join(FRIEND_KEY))
+            .map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
+        let program = std::env::current_exe().map_err(|error| failed("this program", &error))?;
+        let pinned = Command::new(&program)
+            .args(["peer", "add", FRIEND, &friend.public().to_string(), "--data"])
+            .arg(dir.join("data"))
+            .stdout(Stdio::null())
+            .status()
+            .map_err(|error| failed("peer add", &error))?;
+        if !pinned.success() {
+            return Err(Failure::new(Code::Software, "the friend's key could not be pinned"));
+        }
+        let mut serve = Command::new(&program);
+        serve
+            .args(["serve", "--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--deliver", "none"])
+            .args(["--pin", &CORE.to_string()])
+            .arg("--data")
+            .arg(dir.join("data"))
+            .arg("-c")
+            .arg(&config);
+        if ours.gate_work_ns > 0 {
+            serve.args(["--gate-work-ns", &ours.gate_work_ns.to_string()]);
+        }
+        Self::start(serve, dir, Entry::Door)
+    }
+
+    /// Stock quinn.
+    pub(super) fn stock(kind: StockKind) -> Result<Self, Failure> {
+        let dir = scratch_dir()?;
+        let program = std::env::current_exe().map_err(|error| Failure::io(Code::Os, "this program", &error))?;
+        let mut serve = Command::new(program);
+        serve.args(["bench", "stock"]);
+        if kind == StockKind::Retry {
+            serve.arg("--retry");
+        }
+        Self::start(serve, dir, Entry::Plain)
+    }
+
+    /// All of them by name: the two to compare with, and ours.
+    pub(super) fn each() -> [(&'static str, fn() -> Result<Self, Failure>); 3] {
+        [
+            (StockKind::Accept.as_str(), || Self::stock(StockKind::Accept)),
+            (StockKind::Retry.as_str(), || Self::stock(StockKind::Retry)),
+            (OURS, || Self::ours(Ours::default())),
+        ]
+    }
+
+    fn start(mut serve: Command, dir: PathBuf, entry: Entry) -> Result<Self, Failure> {
+        let failed = |error: &std::io::Error| Failure::io(Code::Os, "server", error);
+        let mut child = serve
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| failed(&error))?;
+        let mut ready = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut ready).map_err(|error| failed(&error))?;
+        }
+        let word = |name: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(name).map(str::to_owned));
+        let address = |name: &str| word(name).and_then(|word| word.parse().ok());
+        let door = address("door=");
+        let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (smtp, key) = (address("smtp="), word("key="));
+        let subject = Self { child, dir, door: door.unwrap_or(unbound), smtp, key, entry };
+        match door {
+            Some(_) => Ok(subject),
+            None => Err(Failure::new(Code::Software, format!("the server under measurement has no door: {ready}"))
+                .cure("try `postern serve --door 127.0.0.1:0`")),
+        }
+    }
+
+    pub(super) fn door(&self) -> SocketAddr {
+        self.door
+    }
+
+    /// The public door of ours.
+    pub(super) fn smtp(&self) -> Option<SocketAddr> {
+        self.smtp
+    }
+
+    /// What its key should be; friends of ours trust the first they see.
+    pub(super) fn key(&self) -> Option<String> {
+        self.key.clone()
+    }
+
+    pub(super) fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// Of ours only: stock quinn takes any key.
+    pub(super) fn friend_key(&self) -> Option<PathBuf> {
+        (self.entry == Entry::Door).then(|| self.dir.join(FRIEND_KEY))
+    }
+
+    pub(super) fn cpu(&self) -> Result<Duration, Failure> {
+        machine::cpu(self.child.id())
+    }
+
+    pub(super) fn memory(&self) -> Result<(u64, u64), Failure> {
+        machine::memory(self.child.id())
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        // A measurement has nothing to finish.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// `postern bench stock`: stock quinn in this process, until it is killed.
+///
+/// # Errors
+/// No core, no runtime, no address.
+pub(in crate::bench) fn stock(retry: bool) -> Result<(), Failure> {
+    crate::serve::pin(CORE)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io(Code::Os, "a runtime", &error))?;
+    let kind = if retry { StockKind::Retry } else { StockKind::Accept };
+    let ready = |address, key: &postern_net::door::PublicKey| println!("ready door={address} key={key}");
+    runtime
+        .block_on(stock::serve(SocketAddr::from(([127, 0, 0, 1], 0)), kind, ready))
+        .map_err(|error| Failure::io(Code::Os, "stock quinn", &error))
+}
+
+/// In tables.
+pub(super) const OURS: &str = "postern";
+
+const FRIEND_KEY: &str = "friend.pem";
