@@ -3,7 +3,7 @@
 //! Only turns flags into a plan and a report into text, JSON, HTML and an exit code; what is played and how it is
 //! judged, the crate says.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use postern_flood::{Behaviour, Crowd, Flood, FloodError, Friends, Network, Plan, Progress, Report, html};
 
+mod door;
 mod suite;
 
 use super::print;
@@ -23,8 +24,10 @@ use crate::exit::{Code, Failure};
 #[derive(Debug, Args)]
 pub(crate) struct FloodArgs {
     /// The server: on loopback, or anything inside a network namespace of your own
-    #[arg(long, value_name = "ADDR")]
-    target: SocketAddr,
+    #[arg(long, value_name = "ADDR", required_unless_present = "door")]
+    target: Option<SocketAddr>,
+    #[command(flatten)]
+    door: door::DoorArgs,
     #[command(flatten)]
     crowds: Crowds,
     #[command(flatten)]
@@ -100,7 +103,7 @@ struct Crowds {
     /// Gone behind the final dot
     #[arg(long, value_name = "N")]
     hurried: Option<u32>,
-    /// Connects a second of each crowd; without it they come as fast as they can
+    /// Connects a second of each crowd, datagrams a second against a door; without it as fast as they can
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
     /// Connects of all crowds together, then they stop
@@ -165,6 +168,9 @@ struct FriendsArgs {
 /// The target is foreign or silent, a number is beyond its limit, a file cannot be written; a case of the suite fails.
 pub(crate) fn flood(args: &FloodArgs) -> Result<(), Failure> {
     let stop = stop_at_interrupt()?;
+    if let Some(target) = args.door.door {
+        return door::run(args, target, &stop);
+    }
     if args.suite.suite {
         return suite::run(args, &stop);
     }
@@ -194,16 +200,23 @@ fn text(report: &Report, json: bool) -> String {
     format!("{report}\n")
 }
 
+impl FloodArgs {
+    /// Without `--door` the command line is no command line without it; nobody may flood the unspecified address.
+    fn target(&self) -> SocketAddr {
+        self.target.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+    }
+}
+
 fn plan(args: &FloodArgs) -> Plan {
-    let mut plan = Plan::new(args.target);
+    let mut plan = Plan::new(args.target());
     plan.seed = args.seed;
     plan.offer_ms = ms(args.duration);
     plan.friends_after_ms = ms(args.friends.friends_after);
     plan.connects_max = args.crowds.connects;
     plan.pin = args.pin;
     plan.ledger = args.ledger.clone();
-    plan.crowds = args.crowds.list(args.target, &args.to);
-    plan.friends = args.friends.list(args.target, &args.to);
+    plan.crowds = args.crowds.list(args.target(), &args.to);
+    plan.friends = args.friends.list(args.target(), &args.to);
     plan
 }
 

@@ -30,7 +30,7 @@ pub(super) struct SuiteArgs {
 
 pub(super) fn run(args: &FloodArgs, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let options = Options {
-        target: args.target,
+        target: args.target(),
         recipient: args.to.clone(),
         unknown: args.suite.unknown.clone(),
         only: args.suite.only.clone(),

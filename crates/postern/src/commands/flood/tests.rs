@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use postern_flood::Behaviour;
+use postern_flood::door::Attack;
 
 use super::{FloodArgs, plan, span};
 
@@ -41,6 +42,34 @@ fn an_ipv6_target_is_reached_from_ipv6() {
 #[test]
 fn a_foreign_target_is_refused() {
     assert!(plan(&parse("flood --target 224.0.0.1:25 --hold 3")).check().is_err());
+}
+
+#[test]
+fn the_flags_of_a_door_make_their_plan() {
+    let args = parse(
+        "flood --door 127.0.0.1:2526 --attack hello,ticket --rate 9000 --packets 50 --sources 300 --for 2s --seed 4",
+    );
+    let plan = super::door::plan(&args, args.door.door.unwrap(), Vec::new());
+    plan.check().unwrap();
+    assert_eq!(plan.attacks, [Attack::Hello, Attack::Ticket]);
+    assert_eq!((plan.rate, plan.packets_max, plan.sources), (Some(9_000), Some(50), 300));
+    assert_eq!((plan.duration_ms, plan.seed), (2_000, 4));
+}
+
+#[test]
+fn a_flood_has_one_target_of_one_kind() {
+    for flags in ["flood", "flood --door 127.0.0.1:1 --target 127.0.0.1:1", "flood --target 127.0.0.1:1 --attack hello"]
+    {
+        assert!(Line::try_parse_from(flags.split(' ')).is_err(), "{flags}");
+    }
+}
+
+#[test]
+fn captured_datagrams_are_read_line_by_line() {
+    assert_eq!(super::door::datagrams("4001\n\n c0FF \n").unwrap(), [vec![0x40, 1], vec![0xc0, 0xff]]);
+    for text in ["4", "4g", "\u{e9}"] {
+        assert!(super::door::datagrams(text).is_err(), "{text}");
+    }
 }
 
 #[test]
