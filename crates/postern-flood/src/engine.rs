@@ -204,7 +204,7 @@ fn answers(target: SocketAddr) -> Result<(), FloodError> {
         .map_err(|error| FloodError::Unreachable(target, error.to_string()))
 }
 
-fn pin(core: usize) -> Result<(), FloodError> {
+pub(crate) fn pin(core: usize) -> Result<(), FloodError> {
     if core >= CpuSet::MAX_CPU {
         return Err(FloodError::Plan(format!("there is no core {core}")));
     }
@@ -213,7 +213,7 @@ fn pin(core: usize) -> Result<(), FloodError> {
     sched_setaffinity(None, &set).map_err(|error| FloodError::System(format!("core {core}"), error.into()))
 }
 
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }

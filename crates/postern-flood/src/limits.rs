@@ -40,9 +40,8 @@ pub const REPLY_LINE_BYTES_MAX: usize = 4_096;
 /// Above this share of one core the generator says that its figures are a lower bound.
 pub const BUSY_PERCENT_MAX: f64 = 90.0;
 
-/// Networks (/24) that datagrams come from: all that 127.0.0.0/8 has.
-pub const SOURCES_MAX: u32 = 65_536;
+/// Packets of one attack on a door: an hour at half a million a second is less.
+pub const DOOR_PACKETS_MAX: u64 = 2_000_000_000;
 
-/// Datagrams a second that may be asked for. One core sends half a million; a rate that cannot be kept is not kept
-/// quietly, the report says what was sent.
-pub const RATE_MAX: u32 = 10_000_000;
+/// QUIC connections of our own at once, each with a socket and about 40 KiB: 160 MiB.
+pub const DOOR_CONNECTIONS_MAX: u32 = 4_000;

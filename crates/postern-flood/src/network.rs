@@ -28,6 +28,16 @@ impl Network {
         Some(Self { address, prefix })
     }
 
+    /// Its first address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How many of its leading bits are the same in all its addresses.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     /// Every address below is loopback.
     pub fn is_loopback(&self) -> bool {
         match self.address {

@@ -281,7 +281,7 @@ fn check_common(name: &str, from: &Network, target: SocketAddr, rtt_ms: u32, byt
 }
 
 /// An address goes into a command line as it is: nothing in it may end the line.
-fn check_address(address: &str) -> Result<(), FloodError> {
+pub(crate) fn check_address(address: &str) -> Result<(), FloodError> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>');
     if address.contains('@') && address.len() < 250 && address.bytes().all(plain) {
         return Ok(());

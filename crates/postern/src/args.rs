@@ -195,8 +195,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Let crowds loose on a server of your own, or put it through the torture suite
     #[command(
-        long_about = "Let crowds loose on a server of your own: hostile ones of many kinds, from up to 16 million addresses of 127/8, and friends beside them whose mail is timed. Or, with --suite, play each known attack that needs only SMTP and judge the server by it. Works against any SMTP server on loopback or inside a network namespace of your own; any other target is refused. With --door, send hostile datagrams to the UDP port of a postern instead.",
-        after_help = "Example: postern flood --target 127.0.0.1:2525 --hold 18000 --spam 200 --friends 50 --for 30s --html flood.html\nExample: postern flood --target 127.0.0.1:2525 --suite\nExample: postern flood --door 127.0.0.1:2526 --attack initial,ticket --sources 65536 --for 10s"
+        long_about = "Let crowds loose on a server of your own: hostile ones of many kinds, from up to 16 million addresses of 127/8, and friends beside them whose mail is timed. Or, with --suite, play each known attack that needs only SMTP and judge the server by it. Works against any SMTP server on loopback or inside a network namespace of your own; any other target is refused.",
+        after_help = "Example: postern flood --target 127.0.0.1:2525 --hold 18000 --spam 200 --friends 50 --for 30s --html flood.html\nExample: postern flood --target 127.0.0.1:2525 --suite\nExample: postern flood --door 127.0.0.1:2526 --attack naive --rate 600000 --friends 4 --new-links 20 --key friend.pem --domain friend.example"
     )]
     Flood(Box<FloodArgs>),
     /// Play the night of 2007 in a minute, without and with Postern

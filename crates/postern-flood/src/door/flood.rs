@@ -1,220 +1,221 @@
-//! A bounded run of hostile datagrams: so many, so long, so fast, from so many networks.
-//!
-//! One thread, one socket, and no state of the far side: nothing that comes back is read. Ends by count, by time, or
-//! when it is told to stop, whichever is first.
+//! Plays a plan: the friends on this thread, a thread for each attack, the kernel's counters before and after.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use rustix::process::setpriority_process;
 
-use super::kernel::Drops;
-use super::packets::{Attack, Packets};
-use super::send::{BATCH, Sender};
-use crate::limits::{OFFER_MS_MAX, RATE_MAX, SOURCES_MAX};
+use super::attack::Means;
+use super::friends::Friends;
+use super::kernel;
+use super::plan::{Assault, DoorPlan};
+use super::report::DoorReport;
+use super::spray::{self, Bounds};
+use super::tally::Tally;
+use super::tap::Tap;
+use crate::engine::{pin, thread_cpu};
+use crate::limits::BUSY_PERCENT_MAX;
 use crate::plan::FloodError;
-use crate::target;
+use crate::report::GeneratorReport;
+use crate::stats::Lag;
 
-/// What is sent, how fast and how long.
-#[derive(Clone, Debug)]
-pub struct DoorPlan {
-    /// The door: loopback, or anything from inside a namespace of one's own ([`target::check`]).
-    pub target: SocketAddr,
-    /// The kinds, in turn.
-    pub attacks: Vec<Attack>,
-    /// Datagrams that were captured before, for the kinds that repeat them.
-    pub captured: Vec<Vec<u8>>,
-    /// Datagrams after which it ends; `None`: when the time is over.
-    pub packets_max: Option<u64>,
-    /// When it ends, in milliseconds; an hour at most.
-    pub duration_ms: u64,
-    /// Datagrams a second; `None`: as fast as this core can.
-    pub rate: Option<u32>,
-    /// Networks (/24) that they come from, one address in each; 1: the machine's own address. More only against
-    /// 127.0.0.0/8, all of which is ours to send from.
-    pub sources: u32,
-    /// Same seed, same datagrams from the same addresses.
-    pub seed: u64,
-}
-
-impl DoorPlan {
-    /// Initials without a token, from one address, flat out for ten seconds.
-    pub fn new(target: SocketAddr) -> Self {
-        Self {
-            target,
-            attacks: vec![Attack::Initial],
-            captured: Vec::new(),
-            packets_max: None,
-            duration_ms: 10_000,
-            rate: None,
-            sources: 1,
-            seed: 1,
-        }
-    }
-
-    /// Whether it may run.
-    ///
-    /// # Errors
-    /// The target may be somebody else's; a number is beyond its limit.
-    pub fn check(&self) -> Result<(), FloodError> {
-        target::check(self.target.ip())?;
-        let bad = |what: String| Err(FloodError::Plan(what));
-        if self.duration_ms == 0 || self.duration_ms > OFFER_MS_MAX {
-            return bad(format!("a flood lasts 1 ms to {} s", OFFER_MS_MAX / 1_000));
-        }
-        if self.sources == 0 || self.sources > SOURCES_MAX {
-            return bad(format!("they come from 1 to {SOURCES_MAX} networks"));
-        }
-        let spoofs = self.target.is_ipv4() && self.target.ip().is_loopback();
-        if self.sources > 1 && !spoofs {
-            return bad(format!(
-                "only 127.0.0.0/8 can be flooded from many addresses; {} can be from one",
-                self.target
-            ));
-        }
-        if self.rate.is_some_and(|rate| rate == 0 || rate > RATE_MAX) {
-            return bad(format!("a rate is 1 to {RATE_MAX} a second"));
-        }
-        Ok(())
-    }
-}
-
-/// What was sent, and what the kernel dropped meanwhile.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct DoorReport {
-    /// Datagrams that the kernel took.
-    pub sent: u64,
-    /// Of these, by kind.
-    pub by_attack: BTreeMap<String, u64>,
-    /// Datagrams that it refused.
-    pub refused: u64,
-    /// From the first to the last.
-    pub seconds: f64,
-    /// `sent` by `seconds`.
-    pub packets_per_second: f64,
-    /// Networks they came from.
-    pub sources: u32,
-    /// While it ran: everybody's datagrams to that port, friends' too.
-    pub dropped: Drops,
-}
-
-/// The run.
-#[derive(Debug)]
+/// The generator for doors.
 pub struct DoorFlood;
 
+/// What is known in the middle of a run.
+#[derive(Clone, Debug, Default)]
+pub struct DoorProgress {
+    /// Since the start.
+    pub elapsed_ms: u64,
+    /// When attacks and offers stop.
+    pub offer_until_ms: u64,
+    /// Packets of all attacks.
+    pub packets: u64,
+    /// Datagrams that came back to them.
+    pub answers: u64,
+    /// Friends' messages due so far.
+    pub friends_offered: u64,
+    /// Friends' messages taken.
+    pub friends_accepted: u64,
+    /// Friends' messages given up.
+    pub friends_failed: u64,
+}
+
+struct Running {
+    tally: Arc<Tally>,
+    thread: JoinHandle<Result<(), std::io::Error>>,
+}
+
 impl DoorFlood {
-    /// Plays the plan until it ends or `stop` is set.
+    /// Plays a plan and returns what was found. `progress` is called about ten times a second; `Break` ends the run
+    /// early. Blocks for `friends_after_ms + offer_ms`, and the friends' patience at most beyond.
     ///
     /// # Errors
-    /// The plan may not run ([`DoorPlan::check`]); nobody has the port; the system refuses a socket.
-    pub fn run(plan: &DoorPlan, stop: &AtomicBool) -> Result<DoorReport, FloodError> {
+    /// The plan is refused, the system refuses a socket, the friends' links cannot be made before anybody attacks.
+    pub fn run(
+        plan: &DoorPlan,
+        mut progress: impl FnMut(&DoorProgress) -> ControlFlow<()>,
+    ) -> Result<DoorReport, FloodError> {
         plan.check()?;
-        let unix_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let unix_s = u32::try_from(unix_s).unwrap_or(u32::MAX);
-        let packets = Packets::new(&plan.attacks, &plan.captured, plan.seed, unix_s).ok_or_else(|| {
-            FloodError::Plan("no attack, or one that repeats captured datagrams and none that it could use".into())
-        })?;
-        let (before, sockets) = Drops::read(plan.target.port());
-        if sockets == 0 && plan.target.ip().is_loopback() {
-            return Err(FloodError::Unreachable(plan.target, "no program has that UDP port".into()));
+        if let Some(core) = plan.pin {
+            pin(core)?;
         }
-        let system = |error| FloodError::System("a UDP socket".into(), error);
-        let mut run = Run { packets, sender: Sender::new(plan.target).map_err(system)?, report: DoorReport::default() };
-        let began = Instant::now();
-        run.play(plan, stop, began);
-        let seconds = began.elapsed().as_secs_f64();
-        let mut report = run.report;
-        report.seconds = seconds;
-        report.packets_per_second = report.sent as f64 / seconds.max(1e-9);
-        report.sources = plan.sources;
-        report.dropped = Drops::read(plan.target.port()).0 - before;
-        Ok(report)
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| FloodError::System("a runtime".to_owned(), error))?;
+        runtime.block_on(play(plan, &mut progress))
     }
 }
 
-struct Run {
-    packets: Packets,
-    sender: Sender,
-    report: DoorReport,
-}
-
-impl Run {
-    fn play(&mut self, plan: &DoorPlan, stop: &AtomicBool, began: Instant) {
-        let most = plan.packets_max.unwrap_or(u64::MAX);
-        let end = Duration::from_millis(plan.duration_ms);
-        let mut made = 0;
-        while made < most && !stop.load(Ordering::Relaxed) {
-            let elapsed = began.elapsed();
-            if elapsed >= end {
-                return;
-            }
-            let due = plan.rate.map_or(u64::MAX, |rate| (elapsed.as_secs_f64() * f64::from(rate)) as u64 + 1);
-            let count = due.min(most).saturating_sub(made).min(BATCH as u64);
-            if count == 0 {
-                std::thread::sleep(NAP);
-                continue;
-            }
-            self.batch(plan, made, count as usize);
-            made += count;
+async fn play(
+    plan: &DoorPlan,
+    progress: &mut impl FnMut(&DoorProgress) -> ControlFlow<()>,
+) -> Result<DoorReport, FloodError> {
+    let tap = Tap::default();
+    let mut friends = match &plan.friends {
+        Some(friends) => Some(Friends::arrive(plan, friends, tap.clone()).await?),
+        None => None,
+    };
+    let before = kernel::read(plan.target);
+    // A flood against nothing would look like a perfect defence. A door of another namespace cannot be seen from here.
+    if before.door_sockets == 0 && plan.target.ip().is_loopback() {
+        return Err(FloodError::Unreachable(plan.target, "nobody has that UDP port".to_owned()));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let (began, cpu) = (Instant::now(), thread_cpu());
+    let until = began + Duration::from_millis(plan.friends_after_ms + plan.offer_ms);
+    let mut running = Vec::new();
+    for (n, assault) in plan.attacks.iter().enumerate() {
+        running.push(set_loose(plan, n as u64, assault, until, &stop, &tap)?);
+    }
+    let mut watch = Watch { began, until, told: began, lag: Lag::new(), looked: began, stopped: false };
+    let offer_from = began + Duration::from_millis(plan.friends_after_ms);
+    while Instant::now() < if friends.is_some() { offer_from } else { until } && !watch.stopped {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        watch.look(&running, None, progress);
+        if friends.is_none() && running.iter().all(|one| one.thread.is_finished()) && !running.is_empty() {
+            break;
         }
     }
+    if let Some(friends) = &mut friends {
+        // What it was away before is not its being late.
+        watch.looked = Instant::now();
+        friends.offer(until, |friends| watch.look(&running, Some(friends), progress)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (seconds, cpu) = (began.elapsed().as_secs_f64(), thread_cpu().saturating_sub(cpu));
+    let mut attacks = Vec::new();
+    for (one, assault) in running.into_iter().zip(&plan.attacks) {
+        let ended = one.thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the attack's thread panicked")));
+        ended.map_err(|error| FloodError::System(assault.attack.to_string(), error))?;
+        attacks.push(one.tally.report(assault));
+    }
+    let cpu_percent = cpu.as_secs_f64() * 100.0 / seconds.max(1e-9);
+    Ok(DoorReport {
+        target: Some(plan.target),
+        seed: plan.seed,
+        seconds,
+        stopped_early: watch.stopped,
+        attacks,
+        friends: friends.map(Friends::report).transpose()?.unwrap_or_default(),
+        kernel: kernel::grown(before, kernel::read(plan.target)),
+        generator: GeneratorReport {
+            busy_percent: cpu_percent,
+            cpu_percent,
+            lag_p99_ms: watch.lag.p99_ms(),
+            lag_max_ms: watch.lag.max_ms(),
+            limited: cpu_percent > BUSY_PERCENT_MAX,
+        },
+    })
+}
 
-    fn batch(&mut self, plan: &DoorPlan, first: u64, count: usize) {
-        let mut kinds = [Attack::Garbage; BATCH];
-        for (n, kind) in kinds[..count].iter_mut().enumerate() {
-            let slot = self.sender.slot(n);
-            (slot.len, *kind) = self.packets.write(&mut slot.bytes);
-            slot.source = (plan.sources > 1).then(|| source(first + n as u64, plan.sources, plan.seed));
+/// Tells the progress, and measures how late this thread comes round.
+struct Watch {
+    began: Instant,
+    until: Instant,
+    told: Instant,
+    lag: Lag,
+    looked: Instant,
+    stopped: bool,
+}
+
+impl Watch {
+    /// False when somebody wants it to end.
+    fn look(
+        &mut self,
+        running: &[Running],
+        friends: Option<&Friends>,
+        progress: &mut impl FnMut(&DoorProgress) -> ControlFlow<()>,
+    ) -> bool {
+        let now = Instant::now();
+        // Called every 10 ms: what is more is lateness.
+        self.lag.add(now.duration_since(self.looked).saturating_sub(STEP).as_micros() as u64);
+        self.looked = now;
+        if now.duration_since(self.told) < TELL {
+            return true;
         }
-        // What the kernel does not take is lost, as on a wire: a flood does not try again.
-        let sent = self.sender.send(count).unwrap_or(0);
-        self.report.sent += sent as u64;
-        self.report.refused += (count - sent) as u64;
-        for kind in &kinds[..sent] {
-            *self.report.by_attack.entry(kind.as_str().to_owned()).or_default() += 1;
+        self.told = now;
+        let mut told = DoorProgress {
+            elapsed_ms: self.began.elapsed().as_millis() as u64,
+            offer_until_ms: self.until.duration_since(self.began).as_millis() as u64,
+            packets: running.iter().map(|one| one.tally.packets.get()).sum(),
+            answers: running.iter().map(|one| one.tally.answers.get()).sum(),
+            ..DoorProgress::default()
+        };
+        for counted in friends.map(Friends::counted).into_iter().flatten() {
+            let tally = counted.lock();
+            told.friends_offered += tally.total.offered;
+            told.friends_accepted += tally.total.accepted;
+            told.friends_failed += tally.total.failed;
         }
+        self.stopped = progress(&told).is_break();
+        !self.stopped
     }
 }
 
-/// The address of the n-th datagram: the /24s in a scattered order, and in each always the same host.
-fn source(n: u64, sources: u32, seed: u64) -> Ipv4Addr {
-    // Odd, hence a permutation of all 65,536.
-    let network = ((n % u64::from(sources)) as u32).wrapping_mul(0x9E37).wrapping_add(seed as u32) & 0xFFFF;
-    let host = 1 + (network.wrapping_mul(0x85EB) >> 4) % 254;
-    Ipv4Addr::from(127 << 24 | network << 8 | host)
+/// An attack on a thread of its own, last in the scheduler's order: what friends wait for must be the door.
+fn set_loose(
+    plan: &DoorPlan,
+    number: u64,
+    assault: &Assault,
+    until: Instant,
+    stop: &Arc<AtomicBool>,
+    tap: &Tap,
+) -> Result<Running, FloodError> {
+    let tally = Arc::new(Tally::default());
+    let (target, seed) = (plan.target, plan.seed.wrapping_add(number << 32));
+    let (counted, assault, stop, tap) = (Arc::clone(&tally), assault.clone(), Arc::clone(stop), tap.clone());
+    let friends = plan.friends.clone();
+    let work = move || {
+        // Refused or not, it attacks; when refused the friends' figures are a little worse than the door.
+        let _ = setpriority_process(None, NICE);
+        let bounds = Bounds { until, stop: &stop };
+        match assault.attack.means() {
+            Means::Forged | Means::Captured => spray::run(target, &assault, seed, &tap, &counted, &bounds),
+            Means::Cookies => super::botnet::run(target, &assault, seed, &counted, &bounds),
+            Means::Handshakes => super::handshakes::run(target, &assault, &counted, &bounds),
+            Means::Inside => super::insider::run(target, &assault, friends.as_ref(), &counted, &bounds),
+        }
+    };
+    let thread = thread::Builder::new()
+        .name(format!("{}-{number}", assault_name(plan, number)))
+        .spawn(work)
+        .map_err(|error| FloodError::System("a thread".to_owned(), error))?;
+    Ok(Running { tally, thread })
 }
 
-/// How long to wait when nothing is due: at 100,000 a second less than a batch.
-const NAP: Duration = Duration::from_micros(200);
-
-impl fmt::Display for DoorReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let networks = if self.sources == 1 { "one address".to_owned() } else { format!("{} networks", self.sources) };
-        writeln!(
-            f,
-            "{} datagrams in {:.2} s from {networks}: {:.0} a second",
-            self.sent, self.seconds, self.packets_per_second
-        )?;
-        for (attack, sent) in &self.by_attack {
-            writeln!(f, "  {attack:<12} {sent:>12}")?;
-        }
-        if self.refused > 0 {
-            writeln!(
-                f,
-                "  {:<12} {:>12} by this machine's own kernel, before they were sent",
-                "refused", self.refused
-            )?;
-        }
-        write!(
-            f,
-            "dropped by the kernel meanwhile: {} at the door's sockets, {} before (softnet)",
-            self.dropped.socket, self.dropped.softnet
-        )
-    }
+fn assault_name(plan: &DoorPlan, number: u64) -> &'static str {
+    plan.attacks.get(number as usize).map_or("attack", |assault| assault.attack.as_str())
 }
 
-#[cfg(test)]
-mod tests;
+/// The lowest priority: 15 parts of the core to the friends' 1,024.
+const NICE: i32 = 19;
+
+const STEP: Duration = Duration::from_millis(10);
+
+/// Ten times a second.
+const TELL: Duration = Duration::from_millis(100);

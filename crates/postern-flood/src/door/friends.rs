@@ -1,206 +1,398 @@
-//! Friends of a door under attack: established links with messages at a steady rate, and new connections, each timed.
+//! The friends of a flood at the door: mail at a steady rate on links that stand, new connections by ticket, honest
+//! strangers by cookie and appointment.
 //!
-//! The same for a stock QUIC server and for one behind a gate: only the token differs, which the caller makes. Messages
-//! come when they are due, whatever became of those before (an open loop): a server that stalls is not spared.
+//! Each message is timed from when it was due, so that a door that makes everybody wait cannot look fast. What they do not
+//! get done within their patience they give up. Runs on the caller's tokio thread.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use postern_net::door::KeyPair;
-use postern_proto::door::limits::CID_BYTES;
+use quinn::rustls::ClientConfig;
 use quinn::{Connection, Endpoint};
-use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
 
-use super::attempt::Dialler;
-use super::stock::ANSWER;
+use super::link::{self, Letter, LinkError, MailStream, Pass};
+use super::plan::{DoorFriends, DoorPlan, Entry};
+use super::tap::Tap;
+use super::tickets::Tickets;
+use super::tls::Identity;
 use crate::plan::FloodError;
-use crate::report::Percentiles;
-use crate::{stats, target};
+use crate::report::FriendsReport;
+use crate::stats::{FriendsTally, sample};
 
-/// Who comes and how often.
-#[derive(Clone, Debug)]
-pub struct DoorFriends {
-    /// The server.
-    pub target: SocketAddr,
-    /// Where they come from.
-    pub from: IpAddr,
-    /// Links that are there before the time begins.
-    pub links: u32,
-    /// Messages a second on all links together, a stream each.
-    pub messages_per_second: u32,
-    /// New connections a second, with one message each.
-    pub connections_per_second: u32,
-    /// Octets of a message.
-    pub message_bytes: usize,
-    /// How long they offer.
-    pub duration: Duration,
-    /// What is answered later does not count.
-    pub patience: Duration,
-}
+/// Counters of one kind of friends, shared by its tasks.
+#[derive(Clone)]
+pub(super) struct Counted(Arc<Mutex<FriendsTally>>);
 
-impl DoorFriends {
-    /// Four links with 100 messages of 4 KiB a second and 20 connections a second, from 127.200.0.1, for four seconds,
-    /// patience 3 s: what the experiments before this program did.
-    pub fn new(target: SocketAddr) -> Self {
-        Self {
-            target,
-            from: IpAddr::from([127, 200, 0, 1]),
-            links: 4,
-            messages_per_second: 100,
-            connections_per_second: 20,
-            message_bytes: 4_096,
-            duration: Duration::from_secs(4),
-            patience: Duration::from_secs(3),
+impl Counted {
+    fn new(name: &str) -> Self {
+        Self(Arc::new(Mutex::new(FriendsTally::new(name))))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, FriendsTally> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a message, or a visit, that was due then ended.
+    fn ended(&self, due: Instant, how: &Result<(), String>, patience: Duration) {
+        let mut tally = self.lock();
+        match how {
+            Ok(()) => tally.accepted(due.elapsed().as_micros() as u64, patience.as_millis() as u32),
+            Err(cause) => {
+                crate::stats::count(&mut tally.total.connect_errors, cause);
+                tally.failed();
+            }
         }
     }
 }
 
-/// What became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Goodput {
-    /// Due in the time.
-    pub offered: u64,
-    /// Answered within the patience.
-    pub in_time: u64,
-    /// From when it was due to the answer; what was not answered counts as the whole patience.
-    pub latency: Percentiles,
+/// All the friends of a plan.
+pub(super) struct Friends {
+    shared: Arc<Shared>,
+    ends: Vec<Endpoint>,
+    standing: Counted,
+    fresh: Counted,
+    strangers: Counted,
+    tasks: JoinSet<()>,
+    queues: Vec<mpsc::Sender<Instant>>,
 }
 
-impl Goodput {
-    /// Answered in time, of those offered.
-    pub fn percent(&self) -> f64 {
-        self.in_time as f64 * 100.0 / self.offered.max(1) as f64
-    }
-}
-
-/// Both kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FriendsFigures {
-    /// Messages on established links.
-    pub established: Goodput,
-    /// New connections, their message included.
-    pub new: Goodput,
-}
-
-/// Makes the token for a connection id; empty: none.
-pub type Tokens = Arc<dyn Fn(&[u8; CID_BYTES]) -> Vec<u8> + Send + Sync>;
-
-/// The links stand: what [`Friends::offer`] is called on when the attack has begun.
-pub struct Friends {
+/// What every task of theirs needs.
+pub(super) struct Shared {
     plan: DoorFriends,
-    endpoint: Endpoint,
-    dialler: Dialler,
-    tokens: Tokens,
-    links: Vec<Connection>,
-    tally: Arc<[Mutex<Tally>; 2]>,
+    target: std::net::SocketAddr,
+    tls: Arc<ClientConfig>,
+    stranger_tls: Arc<ClientConfig>,
+    tickets: Tickets,
+    tap: Tap,
+    text: Vec<u8>,
+    patience: Duration,
 }
-
-#[derive(Default)]
-struct Tally {
-    offered: u64,
-    in_time: u64,
-    samples_us: Vec<u32>,
-}
-
-const ESTABLISHED: usize = 0;
-const NEW: usize = 1;
 
 impl Friends {
-    /// Opens the links. Inside a runtime.
+    /// Makes their links; none of them is missing when it returns.
     ///
     /// # Errors
-    /// The target may be somebody else's; the server does not take them even without an attack.
-    pub async fn connect(plan: DoorFriends, tokens: Tokens) -> Result<Self, FloodError> {
-        target::check(plan.target.ip())?;
-        let system = |what: &str| {
-            let what = what.to_owned();
-            move |error: String| FloodError::System(what, std::io::Error::other(error))
+    /// A key cannot be read; the door lets no link in, before any attack: then there is nothing to measure.
+    pub(super) async fn arrive(plan: &DoorPlan, friends: &DoorFriends, tap: Tap) -> Result<Self, FloodError> {
+        let identity = friends.key.as_deref().map_or_else(Identity::unknown, Identity::load)?;
+        let expected = friends.peer_key.as_ref().map(|text| peer_key(text)).transpose()?;
+        let tickets = Tickets::default();
+        if let Some(dir) = &friends.tickets {
+            tickets.read(dir, &friends.domain)?;
+        }
+        let shared = Arc::new(Shared {
+            plan: friends.clone(),
+            target: plan.target,
+            tls: identity.client(expected.clone()),
+            stranger_tls: Identity::unknown()?.client(expected),
+            tickets,
+            tap,
+            text: link::letter_text(&friends.domain, &friends.recipient, friends.bytes),
+            patience: Duration::from_millis(u64::from(friends.patience_ms)),
+        });
+        let names = [("on links", friends.rate), ("new links", friends.fresh_rate)];
+        let [standing, fresh] = names.map(|(name, _)| Counted::new(name));
+        let mut here = Self {
+            shared,
+            ends: Vec::new(),
+            standing,
+            fresh,
+            strangers: Counted::new("strangers"),
+            tasks: JoinSet::new(),
+            queues: Vec::new(),
         };
-        let key = KeyPair::generate().map_err(|error| system("a key")(error.to_string()))?;
-        let dialler = Dialler::new(&key).map_err(|error| system("TLS")(error.to_string()))?;
-        let endpoint = Endpoint::client((plan.from, 0).into())
-            .map_err(|error| FloodError::System("a UDP socket".into(), error))?;
-        let mut friends = Self { plan, endpoint, dialler, tokens, links: Vec::new(), tally: Arc::default() };
-        for _ in 0..friends.plan.links {
-            let dial = timeout(friends.plan.patience, friends.dial());
-            let link = dial.await.unwrap_or_else(|_| Err("no answer".to_owned()));
-            friends.links.push(link.map_err(|error| FloodError::Unreachable(friends.plan.target, error))?);
+        for n in 0..friends.links.max(u32::from(friends.fresh_rate > 0.0)) {
+            let from = friends.from.host(u64::from(n), plan.seed);
+            here.ends.push(here.shared.endpoint(from).map_err(|error| system("a friend's socket", error))?);
         }
-        Ok(friends)
-    }
-
-    /// Offers for the time of the plan, waits for the last answer or its deadline, and says what became of all.
-    pub async fn offer(self) -> FriendsFigures {
-        let began = Instant::now();
-        let plan = &self.plan;
-        let mut tasks = JoinSet::new();
-        let mut next = [0_u32; 2];
-        let rates = [if self.links.is_empty() { 0 } else { plan.messages_per_second }, plan.connections_per_second];
-        loop {
-            let due = |kind: usize| {
-                let at = Duration::from_secs_f64(f64::from(next[kind]) / f64::from(rates[kind].max(1)));
-                (rates[kind] > 0 && at < plan.duration).then_some((began + at, kind))
+        for n in 0..friends.links as usize {
+            let made = tokio::time::timeout(ARRIVAL, here.shared.link(&here.ends[n], None)).await;
+            let (connection, stream) = match made {
+                Ok(Ok(made)) => made,
+                Ok(Err(error)) => return Err(FloodError::Unreachable(plan.target, error.cause())),
+                Err(_) => return Err(FloodError::Unreachable(plan.target, "no link in 30 s".to_owned())),
             };
-            let Some((at, kind)) = [due(ESTABLISHED), due(NEW)].into_iter().flatten().min() else { break };
-            tokio::time::sleep_until(at).await;
-            let link = (kind == ESTABLISHED).then(|| self.links[next[kind] as usize % self.links.len()].clone());
-            next[kind] += 1;
-            tasks.spawn(self.message(kind, at, link));
+            let (queue, due) = mpsc::channel(QUEUE);
+            here.queues.push(queue);
+            let standing = Standing {
+                shared: Arc::clone(&here.shared),
+                end: here.ends[n].clone(),
+                counted: here.standing.clone(),
+            };
+            here.tasks.spawn(standing.serve(due, connection, stream));
         }
-        while tasks.join_next().await.is_some() {}
-        self.endpoint.close(0_u8.into(), b"");
-        FriendsFigures { established: self.goodput(ESTABLISHED), new: self.goodput(NEW) }
+        Ok(here)
     }
 
-    fn message(&self, kind: usize, due: Instant, link: Option<Connection>) -> impl Future<Output = ()> + use<> {
-        let (tally, patience, bytes) = (Arc::clone(&self.tally), self.plan.patience, self.plan.message_bytes);
-        let dial = link.is_none().then(|| self.dial());
-        async move {
-            let answered = timeout(patience, async {
-                let link = match (link, dial) {
-                    (Some(link), _) => link,
-                    (None, Some(dial)) => dial.await?,
-                    (None, None) => return Err("nobody to write to".to_owned()),
-                };
-                let answered = exchange(&link, bytes).await;
-                if kind == NEW {
-                    link.close(0_u8.into(), b"");
+    /// Offers what the plan says until `until`, then waits for the last one's patience. `step` is called every 10 ms, and
+    /// breaks off by false.
+    pub(super) async fn offer(&mut self, until: Instant, mut step: impl FnMut(&Self) -> bool) {
+        let began = Instant::now();
+        let plan = self.shared.plan.clone();
+        let mut offered = [0_u64; 3];
+        let mut tick = tokio::time::interval(Duration::from_millis(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut told = Instant::now();
+        let mut strangers = 0_u64;
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            if now.duration_since(told) >= Duration::from_millis(10) {
+                told = now;
+                if !step(self) {
+                    return;
                 }
-                answered
+            }
+            // Tasks that are done are let go.
+            while self.tasks.try_join_next().is_some() {}
+            let over = now >= until;
+            let concluded = [&self.standing, &self.fresh].iter().all(|counted| {
+                let tally = counted.lock();
+                tally.concluded() == tally.total.offered
             });
-            let in_time = matches!(answered.await, Ok(Ok(())));
-            let took = if in_time { due.elapsed() } else { patience };
-            let mut tally = tally[kind].lock().unwrap_or_else(PoisonError::into_inner);
-            tally.offered += 1;
-            tally.in_time += u64::from(in_time && took <= patience);
-            tally.samples_us.push(stats::sample(took.as_micros() as u64));
+            if over && (concluded || now >= until + self.shared.patience + GRACE) {
+                return;
+            }
+            if over {
+                continue;
+            }
+            let at = began.elapsed().as_secs_f64();
+            for (kind, rate) in [plan.rate, plan.fresh_rate, plan.strangers_rate].into_iter().enumerate() {
+                while (offered[kind] as f64) < at * rate {
+                    let due = began + Duration::from_secs_f64(offered[kind] as f64 / rate);
+                    let n = offered[kind];
+                    offered[kind] += 1;
+                    match kind {
+                        0 => self.write(n, due),
+                        1 => self.come(n, due),
+                        _ => {
+                            self.visit(strangers, due);
+                            strangers += 1;
+                        }
+                    }
+                }
+            }
         }
     }
 
-    fn dial(&self) -> impl Future<Output = Result<Connection, String>> + use<> {
-        let mut dcid = [0; CID_BYTES];
-        fastrand::fill(&mut dcid);
-        let connecting = self.dialler.dial(&self.endpoint, self.plan.target, dcid, &(self.tokens)(&dcid));
-        async move { connecting.map_err(|error| error.to_string())?.await.map_err(|error| error.to_string()) }
+    /// A message for one of the links.
+    fn write(&self, n: u64, due: Instant) {
+        self.standing.lock().offered();
+        let queue = &self.queues[n as usize % self.queues.len()];
+        if queue.try_send(due).is_err() {
+            self.standing.ended(due, &Err("behind on its link".to_owned()), self.shared.patience);
+        }
     }
 
-    fn goodput(&self, kind: usize) -> Goodput {
-        let mut tally = self.tally[kind].lock().unwrap_or_else(PoisonError::into_inner);
-        let (offered, in_time) = (tally.offered, tally.in_time);
-        Goodput { offered, in_time, latency: Percentiles::of(&mut tally.samples_us) }
+    /// A connection for one message.
+    fn come(&mut self, n: u64, due: Instant) {
+        self.fresh.lock().offered();
+        let (shared, counted) = (Arc::clone(&self.shared), self.fresh.clone());
+        let end = self.ends[n as usize % self.ends.len()].clone();
+        self.tasks.spawn(async move {
+            let whole = async {
+                let (connection, mut stream) = shared.link(&end, Some((&counted, due))).await?;
+                stream.deliver(&shared.letter()).await?;
+                connection.close(0_u32.into(), b"");
+                Ok::<(), LinkError>(())
+            };
+            let how = bounded(whole, shared.patience.saturating_sub(due.elapsed())).await;
+            counted.ended(due, &how, shared.patience);
+        });
+    }
+
+    /// A stranger's first visit: he asks for a cookie, comes at his appointment, and says who he is.
+    fn visit(&mut self, n: u64, due: Instant) {
+        self.strangers.lock().offered();
+        let (shared, counted) = (Arc::clone(&self.shared), self.strangers.clone());
+        self.tasks.spawn(async move {
+            // Neighbours in time come from different prefixes.
+            let from = shared.plan.strangers_from.host(n, 0);
+            let how = bounded(shared.visit(from, &counted, due), STRANGER_PATIENCE).await;
+            counted.ended(due, &how, shared.patience);
+        });
+    }
+
+    pub(super) fn counted(&self) -> [&Counted; 3] {
+        [&self.standing, &self.fresh, &self.strangers]
+    }
+
+    /// The figures, of the kinds that the plan has. Tickets go back into their purse.
+    pub(super) fn report(self) -> Result<Vec<FriendsReport>, FloodError> {
+        let plan = &self.shared.plan;
+        if let Some(dir) = &plan.tickets {
+            self.shared.tickets.write(dir, &plan.domain)?;
+        }
+        let kinds =
+            [(plan.rate, &self.standing), (plan.fresh_rate, &self.fresh), (plan.strangers_rate, &self.strangers)];
+        let wanted = kinds.into_iter().filter(|(rate, _)| *rate > 0.0);
+        Ok(wanted.map(|(_, counted)| counted.lock().report()).collect())
     }
 }
 
-async fn exchange(link: &Connection, bytes: usize) -> Result<(), String> {
-    let (mut message, mut answer) = link.open_bi().await.map_err(|error| error.to_string())?;
-    message.write_all(&vec![b'm'; bytes]).await.map_err(|error| error.to_string())?;
-    message.finish().map_err(|error| error.to_string())?;
-    let answer = answer.read_to_end(ANSWER.len()).await.map_err(|error| error.to_string())?;
-    if answer == ANSWER { Ok(()) } else { Err("another answer".to_owned()) }
+impl Shared {
+    fn endpoint(&self, from: IpAddr) -> io::Result<Endpoint> {
+        link::endpoint(from, Some(&self.tap))
+    }
+
+    fn letter(&self) -> Letter<'_> {
+        Letter { domain: &self.plan.domain, recipient: &self.plan.recipient, text: &self.text }
+    }
+
+    /// Handshake, IDENT, and a mail stream. The time to the end of the handshake is counted when somebody asks.
+    async fn link(
+        &self,
+        end: &Endpoint,
+        timed: Option<(&Counted, Instant)>,
+    ) -> Result<(Connection, MailStream), LinkError> {
+        let from = end.local_addr()?.ip();
+        let pass = match (self.plan.entry, self.tickets.take()) {
+            (Entry::Plain, _) => Pass::None,
+            (Entry::Door, Some(ticket)) => Pass::Ticket(ticket),
+            (Entry::Door, None) => {
+                if let Some((counted, _)) = timed {
+                    crate::stats::count(&mut counted.lock().total.connect_errors, "without a ticket");
+                }
+                Pass::Cookie(self.cookie(from).await?)
+            }
+        };
+        if let Some((counted, _)) = timed {
+            counted.lock().total.attempts += 1;
+        }
+        let connection = match pass {
+            Pass::Ticket(_) => {
+                let taken = link::handshake(end, self.target, &self.tls, &pass);
+                match tokio::time::timeout(TICKET_PATIENCE, taken).await {
+                    Ok(done) => done?,
+                    // Burnt, or lost twice: its owner is never locked out, he comes with a cookie.
+                    Err(_) => {
+                        if let Some((counted, _)) = timed {
+                            crate::stats::count(&mut counted.lock().total.connect_errors, "ticket not taken");
+                        }
+                        let pass = Pass::Cookie(self.cookie(from).await?);
+                        link::handshake(end, self.target, &self.tls, &pass).await?
+                    }
+                }
+            }
+            _ => link::handshake(end, self.target, &self.tls, &pass).await?,
+        };
+        if let Some((counted, since)) = timed {
+            counted.lock().connect.push(sample(since.elapsed().as_micros() as u64));
+        }
+        link::identify(&connection, &self.plan.domain, Some(self.tickets.clone())).await?;
+        if let Some((counted, since)) = timed {
+            counted.lock().greeted(since.elapsed().as_micros() as u64);
+        }
+        let stream = MailStream::open(&connection).await?;
+        Ok((connection, stream))
+    }
+
+    /// A cookie whose time has come.
+    async fn cookie(&self, from: IpAddr) -> Result<postern_proto::door::Challenge, LinkError> {
+        let challenge = link::ask_for_cookie(self.target, from).await?;
+        let wait = challenge.wait_s();
+        if wait > 0 {
+            // The server's clock has whole seconds: who comes at the first of them must not be a moment early.
+            tokio::time::sleep(Duration::from_secs(u64::from(wait)) + Duration::from_millis(50)).await;
+        }
+        Ok(challenge)
+    }
+
+    async fn visit(&self, from: IpAddr, counted: &Counted, due: Instant) -> Result<(), LinkError> {
+        let end = link::endpoint(from, None)?;
+        loop {
+            let pass = match self.plan.entry {
+                Entry::Plain => Pass::None,
+                Entry::Door => Pass::Cookie(self.cookie(from).await?),
+            };
+            counted.lock().total.attempts += 1;
+            let attempt = link::handshake(&end, self.target, &self.stranger_tls, &pass);
+            // Not let in at his time, or lost on the way: as a real one he asks for another appointment.
+            let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE, attempt).await else { continue };
+            counted.lock().connect.push(sample(due.elapsed().as_micros() as u64));
+            let how = link::identify(&connection, "stranger.example", None).await;
+            connection.close(0_u32.into(), b"");
+            return match how {
+                // Heard and judged: that nobody vouches for a made-up key is right.
+                Err(error) if error.is_unproven() => Ok(()),
+                Err(error) => Err(error),
+                Ok(_) => Ok(()),
+            };
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests;
+/// A link that stands, and is made again when it falls.
+struct Standing {
+    shared: Arc<Shared>,
+    end: Endpoint,
+    counted: Counted,
+}
+
+impl Standing {
+    async fn serve(self, mut due: mpsc::Receiver<Instant>, connection: Connection, stream: MailStream) {
+        let mut now = Some((connection, Some(stream)));
+        while let Some(due) = due.recv().await {
+            let left = self.shared.patience.saturating_sub(due.elapsed());
+            let how = bounded(self.deliver(&mut now), left).await;
+            self.counted.ended(due, &how, self.shared.patience);
+        }
+    }
+
+    async fn deliver(&self, now: &mut Option<(Connection, Option<MailStream>)>) -> Result<(), LinkError> {
+        if now.as_ref().is_none_or(|(connection, _)| connection.close_reason().is_some()) {
+            *now = None;
+            self.counted.lock().total.attempts += 1;
+            let (connection, stream) = self.shared.link(&self.end, None).await?;
+            *now = Some((connection, Some(stream)));
+        }
+        let Some((connection, stream)) = now else { return Ok(()) };
+        // Taken out: a message that is given up in the middle leaves a stream that no other can use.
+        let mut one = match stream.take() {
+            Some(one) => one,
+            None => MailStream::open(connection).await?,
+        };
+        one.deliver(&self.shared.letter()).await?;
+        *stream = Some(one);
+        Ok(())
+    }
+}
+
+async fn bounded(what: impl Future<Output = Result<(), LinkError>>, time: Duration) -> Result<(), String> {
+    match tokio::time::timeout(time, what).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.cause()),
+        Err(_) => Err("too late".to_owned()),
+    }
+}
+
+fn peer_key(text: &str) -> Result<Vec<u8>, FloodError> {
+    let key: postern_net::door::PublicKey = text.parse().map_err(|_| FloodError::Plan(format!("{text}: no key")))?;
+    Ok(key.spki().to_vec())
+}
+
+fn system(what: &str, error: io::Error) -> FloodError {
+    FloodError::System(what.to_owned(), error)
+}
+
+/// Messages that wait for a link. Full: the message has failed.
+const QUEUE: usize = 4_096;
+
+/// How long the links may take before the attack begins.
+const ARRIVAL: Duration = Duration::from_secs(30);
+
+/// Between the last patience and the end: tasks must still be heard.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// A handshake by ticket; then the ticket is given up for a cookie.
+const TICKET_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A stranger's handshake, once he comes at his time.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// As long as an appointment may lie ahead, and more.
+const STRANGER_PATIENCE: Duration = Duration::from_secs(3_600);

@@ -1,75 +1,101 @@
-//! What the kernel dropped before anybody read it: of one UDP port, and of the machine's backlog.
+//! What the kernel drops: packets before any socket, and datagrams that find a socket's queue full.
 //!
-//! A figure of a flood means little without these: a server that drops nothing because nothing reached it looks the
-//! same as one that kept up. Read from /proc of the namespace that this thread is in.
+//! Reads /proc of the namespace that we are in, before and after a run; a program that answers nothing may have been asked
+//! nothing. Changes nothing.
 
 use std::fs;
-use std::ops::Sub;
+use std::net::{IpAddr, SocketAddr};
 
-use serde::{Deserialize, Serialize};
+use super::report::KernelReport;
 
-/// Counters since the sockets were opened and the machine was started; subtract two readings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drops {
-    /// Datagrams that found a full queue of a socket at the port (`drops` of /proc/net/udp and udp6).
-    pub socket: u64,
-    /// Packets that found a full backlog of a core (`dropped` of /proc/net/softnet_stat).
-    pub softnet: u64,
+/// The counters as they stand.
+pub(super) fn read(target: SocketAddr) -> KernelReport {
+    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let mut report = KernelReport::default();
+    for table in ["/proc/self/net/udp", "/proc/self/net/udp6"] {
+        let (sockets, drops) = sockets(&text(table), target);
+        report.door_sockets += sockets;
+        report.door_drops += drops;
+    }
+    (report.softnet_dropped, report.softnet_squeezed) = softnet(&text("/proc/self/net/softnet_stat"));
+    report
 }
 
-impl Drops {
-    /// Now, of the sockets at this port; also how many sockets there are.
-    pub fn read(port: u16) -> (Self, usize) {
-        let table = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
-        let of_port: Vec<u64> = ["udp", "udp6"].iter().flat_map(|name| socket_drops(&table(name), port)).collect();
-        let drops = Self { socket: of_port.iter().sum(), softnet: softnet_drops(&table("softnet_stat")) };
-        (drops, of_port.len())
+/// What they grew by.
+pub(super) fn grown(before: KernelReport, after: KernelReport) -> KernelReport {
+    KernelReport {
+        door_sockets: after.door_sockets,
+        door_drops: after.door_drops.saturating_sub(before.door_drops),
+        softnet_dropped: after.softnet_dropped.saturating_sub(before.softnet_dropped),
+        softnet_squeezed: after.softnet_squeezed.saturating_sub(before.softnet_squeezed),
     }
 }
 
-impl Sub for Drops {
-    type Output = Self;
-
-    /// What came in between. A socket that was closed in between takes its counter with it.
-    fn sub(self, before: Self) -> Self {
-        Self { socket: self.socket.saturating_sub(before.socket), softnet: self.softnet.saturating_sub(before.softnet) }
+/// Sockets that listen at the target (its address or any) and their drops, of a table as /proc/net/udp shows it.
+fn sockets(table: &str, target: SocketAddr) -> (u32, u64) {
+    let (mut count, mut drops) = (0, 0);
+    for line in table.lines().skip(1) {
+        let mut fields = line.split_whitespace();
+        let (local, dropped) = (fields.nth(1), fields.last());
+        let (Some((address, port)), Some(dropped)) = (local.and_then(|local| local.split_once(':')), dropped) else {
+            continue;
+        };
+        let here = u16::from_str_radix(port, 16) == Ok(target.port())
+            && (address.bytes().all(|digit| digit == b'0') || address == hex(target.ip()));
+        if here {
+            count += 1;
+            drops += dropped.parse::<u64>().unwrap_or(0);
+        }
     }
+    (count, drops)
 }
 
-/// A line is `sl local_address rem_address … drops`; the addresses are hexadecimal, with `:PORT`.
-fn socket_drops(table: &str, port: u16) -> Vec<u64> {
-    let at_port = format!(":{port:04X}");
-    let drops = |line: &str| {
-        let mut words = line.split_ascii_whitespace();
-        words.nth(1).filter(|local| local.ends_with(&at_port))?;
-        words.next_back()?.parse().ok()
+/// An address as the kernel prints it: words of 32 bits in the machine's order.
+fn hex(address: IpAddr) -> String {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
     };
-    table.lines().skip(1).filter_map(drops).collect()
+    let word = |word: &[u8]| format!("{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    octets.chunks(4).map(word).collect()
 }
 
-/// A line a core, columns are hexadecimal; the second is what was dropped.
-fn softnet_drops(table: &str) -> u64 {
-    table.lines().filter_map(|line| u64::from_str_radix(line.split_ascii_whitespace().nth(1)?, 16).ok()).sum()
+/// Second and third column of each processor's line, in hexadecimal.
+fn softnet(text: &str) -> (u64, u64) {
+    let column = |line: &str, n: usize| {
+        line.split_whitespace().nth(n).and_then(|field| u64::from_str_radix(field, 16).ok()).unwrap_or(0)
+    };
+    text.lines().fold((0, 0), |(dropped, squeezed), line| (dropped + column(line, 1), squeezed + column(line, 2)))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Drops, socket_drops, softnet_drops};
+    use std::net::UdpSocket;
+
+    use super::*;
 
     #[test]
-    fn drops_are_those_of_the_port_and_of_all_its_sockets() {
-        let table = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n\
-                     \x20 5: 0100007F:09DE 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 ffff 12\n\
-                     \x20 6: 0100007F:09DE 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 ffff 30\n\
-                     \x20 7: 0100007F:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 ffff 9\n";
-        assert_eq!(socket_drops(table, 2526), [12, 30]);
-        assert_eq!(softnet_drops("0000ffff 0000000a 0\n00000001 00000010 0\n"), 26);
+    fn a_datagram_that_finds_the_queue_full_is_counted_at_its_socket() {
+        let door = UdpSocket::bind("127.0.0.1:0").unwrap();
+        rustix::net::sockopt::set_socket_recv_buffer_size(&door, 2_304).unwrap();
+        let target = door.local_addr().unwrap();
+        let before = read(target);
+        assert_eq!((before.door_sockets, before.door_drops), (1, 0));
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for _ in 0..100 {
+            sender.send_to(&[0; 1_200], target).unwrap();
+        }
+        let mut read_by_the_door = 0;
+        door.set_nonblocking(true).unwrap();
+        while door.recv(&mut [0; 2_000]).is_ok() {
+            read_by_the_door += 1;
+        }
+        assert_eq!(grown(before, read(target)).door_drops, 100 - read_by_the_door);
+        assert!(read_by_the_door < 100);
     }
 
     #[test]
-    fn a_bound_socket_is_found_by_its_port() {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
-        assert_eq!(Drops::read(port).1, 1);
+    fn the_kernels_own_drops_are_in_hexadecimal_in_the_second_column() {
+        assert_eq!(softnet("0000a000 0000000a 00000001 0\n00000000 00000010 00000002 0\n"), (26, 3));
     }
 }

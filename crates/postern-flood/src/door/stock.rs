@@ -1,68 +1,142 @@
-//! The comparator: a QUIC server without a gate, as the library makes it.
+//! Stock quinn to compare a door with: everybody is accepted, or everybody is first told to come again (Retry).
 //!
-//! The same keys and TLS as the door's, everything else at quinn's defaults. It takes every connection, or asks every
-//! one for its address first (Retry, RFC 9000 section 8.1.2). What it serves is the least that a message needs: octets
-//! up to the end of a stream, then a line of 16. [`serve_connection`] is that service alone, so that a server behind a
-//! gate can be loaded in the same way.
+//! quinn's own defaults, no gate, no classes. Behind the handshake it says ACCEPT to whoever identifies himself and takes
+//! mail into nothing, so that friends of a flood speak to it as to a door. It stores nothing and checks no key: a
+//! comparator, not a server for anybody.
 
-use std::net::UdpSocket;
-use std::sync::Arc;
+use std::io;
+use std::net::SocketAddr;
 
-use postern_net::door::{KeyPair, server_config};
-use postern_proto::door::PeerClass;
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use postern_net::door::{KeyPair, PublicKey, server_config};
+use postern_proto::door::{Frame, FrameReader, PeerClass};
+use quinn::{Endpoint, Incoming, RecvStream, SendStream};
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+use serde::{Deserialize, Serialize};
 
-/// How it treats those whose address is not proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stock {
-    /// Begins the handshake at once.
+use super::unix_s;
+
+/// What it does with whoever comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StockKind {
+    /// Accepts.
     Accept,
-    /// Sends a Retry; begins when they come back with its token.
+    /// Answers Retry to whoever has not shown that he can be answered.
     Retry,
 }
 
-/// Octets of the answer to a message.
-pub const ANSWER: &[u8; 16] = b"250 2.0.0 taken\n";
-/// A message is not longer: the rest is not read.
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-
-impl Stock {
-    /// Serves on this socket. Must be called inside a runtime, and ends with it.
-    ///
-    /// # Errors
-    /// The system's.
-    pub async fn serve(self, keys: &KeyPair, socket: UdpSocket) -> std::io::Result<()> {
-        socket.set_nonblocking(true)?;
-        let config = quinn::ServerConfig::with_crypto(Arc::clone(&server_config(keys, PeerClass::Known).crypto));
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))?;
-        while let Some(incoming) = endpoint.accept().await {
-            self.take(incoming);
+impl StockKind {
+    /// Its name in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "stock quinn, accepting",
+            Self::Retry => "stock quinn, Retry",
         }
-        Ok(())
-    }
-
-    fn take(self, incoming: Incoming) {
-        if self == Self::Retry && !incoming.remote_address_validated() {
-            // Only one that is validated cannot be asked again.
-            let _asked = incoming.retry();
-            return;
-        }
-        let Ok(connecting) = incoming.accept() else { return };
-        tokio::spawn(async move {
-            if let Ok(connection) = connecting.await {
-                serve_connection(connection).await;
-            }
-        });
     }
 }
 
-/// Reads a message from each stream and answers it, until the connection ends.
-pub async fn serve_connection(connection: Connection) {
-    while let Ok((mut answer, mut message)) = connection.accept_bi().await {
-        tokio::spawn(async move {
-            if message.read_to_end(MESSAGE_BYTES_MAX).await.is_ok() && answer.write_all(ANSWER).await.is_ok() {
-                let _gone = answer.finish();
-            }
-        });
+/// Octets of the socket's queue, as a door's sockets have them: the comparison is about what is behind it.
+const QUEUE_BYTES: usize = 4 << 20;
+
+/// Serves until the process ends or the future is dropped. `ready` hears the address and the key.
+///
+/// # Errors
+/// The address cannot be had.
+pub async fn serve(address: SocketAddr, kind: StockKind, ready: impl FnOnce(SocketAddr, &PublicKey)) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    // Beyond the system's limit by privilege, else up to it.
+    if set_socket_recv_buffer_size_force(&socket, QUEUE_BYTES).is_err() {
+        set_socket_recv_buffer_size(&socket, QUEUE_BYTES)?;
     }
+    let pkcs8 = KeyPair::generate().map_err(io::Error::other)?;
+    let keys = KeyPair::from_pkcs8(&pkcs8).map_err(io::Error::other)?;
+    // The door's TLS, and nothing else of it.
+    let tls = server_config(&keys, PeerClass::Known).crypto;
+    let config = quinn::ServerConfig::with_crypto(tls);
+    let runtime = std::sync::Arc::new(quinn::TokioRuntime);
+    let endpoint = Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)?;
+    ready(endpoint.local_addr()?, keys.public());
+    while let Some(incoming) = endpoint.accept().await {
+        if kind == StockKind::Retry && !incoming.remote_address_validated() {
+            // Refused only when it was validated, which was asked.
+            let _ = incoming.retry();
+            continue;
+        }
+        tokio::spawn(attend(incoming));
+    }
+    Ok(())
+}
+
+/// A connection to its end; its errors end it and nothing else.
+async fn attend(incoming: Incoming) {
+    let Ok(connection) = incoming.await else { return };
+    let mut first = true;
+    while let Ok((send, receive)) = connection.accept_bi().await {
+        if std::mem::take(&mut first) {
+            tokio::spawn(control(send, receive));
+        } else {
+            tokio::spawn(mail(send, receive));
+        }
+    }
+}
+
+async fn control(mut send: SendStream, mut receive: RecvStream) {
+    let mut frames = FrameReader::default();
+    while let Ok(Some(chunk)) = receive.read_chunk(4_096, true).await {
+        frames.push(&chunk.bytes);
+        while let Ok(Some(frame)) = frames.next() {
+            if !matches!(frame, Frame::Ident { .. }) {
+                continue;
+            }
+            let accept = Frame::Accept {
+                class: PeerClass::Known,
+                server_time: u64::from(unix_s()),
+                streams: 32,
+                message_bytes: 0,
+                hostname: "stock.localhost".to_owned(),
+            };
+            let mut answer = Vec::new();
+            accept.encode(&mut answer);
+            if send.write_all(&answer).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// As much of SMTP as friends use.
+async fn mail(mut send: SendStream, mut receive: RecvStream) {
+    let mut input: Vec<u8> = Vec::new();
+    let mut body = 0_usize;
+    while let Ok(Some(chunk)) = receive.read_chunk(65_536, true).await {
+        input.extend_from_slice(&chunk.bytes);
+        let mut replies = Vec::new();
+        loop {
+            if body > 0 {
+                let taken = body.min(input.len());
+                input.drain(..taken);
+                body -= taken;
+                if body > 0 {
+                    break;
+                }
+                replies.extend_from_slice(b"250 taken\r\n");
+            }
+            let Some(end) = input.iter().position(|octet| *octet == b'\n') else { break };
+            let line: Vec<u8> = input.drain(..=end).collect();
+            match chunk_bytes(&line) {
+                Some(octets) => body = octets,
+                None => replies.extend_from_slice(b"250 ok\r\n"),
+            }
+        }
+        if input.len() > 4_096 || (!replies.is_empty() && send.write_all(&replies).await.is_err()) {
+            return;
+        }
+    }
+}
+
+/// Of `BDAT n LAST`.
+fn chunk_bytes(line: &[u8]) -> Option<usize> {
+    let line = std::str::from_utf8(line).ok()?;
+    let mut words = line.split_whitespace();
+    (words.next()? == "BDAT").then(|| words.next()?.parse().ok())?
 }

@@ -3,7 +3,7 @@
 //! Only turns flags into a plan and a report into text, JSON, HTML and an exit code; what is played and how it is
 //! judged, the crate says.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) struct FloodArgs {
     #[arg(long, value_name = "ADDR", required_unless_present = "door")]
     target: Option<SocketAddr>,
     #[command(flatten)]
-    door: door::DoorArgs,
+    at_door: door::DoorArgs,
     #[command(flatten)]
     crowds: Crowds,
     #[command(flatten)]
@@ -103,7 +103,7 @@ struct Crowds {
     /// Gone behind the final dot
     #[arg(long, value_name = "N")]
     hurried: Option<u32>,
-    /// Connects a second of each crowd, datagrams a second against a door; without it as fast as they can
+    /// Connects a second of each crowd; without it they come as fast as they can
     #[arg(long, value_name = "N")]
     rate: Option<u32>,
     /// Connects of all crowds together, then they stop
@@ -143,7 +143,7 @@ struct FriendsArgs {
     #[arg(long, value_name = "NET")]
     strangers_from: Option<Network>,
     /// Domain of the friends' addresses
-    #[arg(long, value_name = "DOMAIN", default_value = "friends.example")]
+    #[arg(long, alias = "domain", value_name = "DOMAIN", default_value = "friends.example")]
     friends_domain: String,
     /// How long they wait in each phase
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = span)]
@@ -168,13 +168,15 @@ struct FriendsArgs {
 /// The target is foreign or silent, a number is beyond its limit, a file cannot be written; a case of the suite fails.
 pub(crate) fn flood(args: &FloodArgs) -> Result<(), Failure> {
     let stop = stop_at_interrupt()?;
-    if let Some(target) = args.door.door {
-        return door::run(args, target, &stop);
-    }
+    let target = match (args.at_door.door, args.target) {
+        (Some(door), _) => return door::run(args, door, &stop),
+        (None, Some(target)) => target,
+        (None, None) => return Err(Failure::new(Code::Usage, "no target").cure("--target ADDR, or --door ADDR")),
+    };
     if args.suite.suite {
-        return suite::run(args, &stop);
+        return suite::run(args, target, &stop);
     }
-    let plan = plan(args);
+    let plan = plan(args, target);
     if plan.crowds.is_empty() && plan.friends.is_empty() {
         return Err(Failure::new(Code::Usage, "nobody comes").cure("say who: --hold 200 --friends 10, for example"));
     }
@@ -200,23 +202,16 @@ fn text(report: &Report, json: bool) -> String {
     format!("{report}\n")
 }
 
-impl FloodArgs {
-    /// Without `--door` the command line is no command line without it; nobody may flood the unspecified address.
-    fn target(&self) -> SocketAddr {
-        self.target.unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
-    }
-}
-
-fn plan(args: &FloodArgs) -> Plan {
-    let mut plan = Plan::new(args.target());
+fn plan(args: &FloodArgs, target: SocketAddr) -> Plan {
+    let mut plan = Plan::new(target);
     plan.seed = args.seed;
     plan.offer_ms = ms(args.duration);
     plan.friends_after_ms = ms(args.friends.friends_after);
     plan.connects_max = args.crowds.connects;
     plan.pin = args.pin;
     plan.ledger = args.ledger.clone();
-    plan.crowds = args.crowds.list(args.target(), &args.to);
-    plan.friends = args.friends.list(args.target(), &args.to);
+    plan.crowds = args.crowds.list(target, &args.to);
+    plan.friends = args.friends.list(target, &args.to);
     plan
 }
 

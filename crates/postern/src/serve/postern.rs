@@ -67,7 +67,7 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
         recipients_max: smtp.recipients_max,
         author: true,
         limits: SessionLimits {
-            command: postern_doors::limits::STREAM_COMMAND_TIMEOUT.into(),
+            command: postern_doors::limits::STREAM_COMMAND_TIMEOUT,
             outcome: smtp.outcome_timeout.0,
             ..SessionLimits::default()
         },

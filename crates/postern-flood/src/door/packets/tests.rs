@@ -1,80 +1,132 @@
-use postern_proto::door::{Shape, Token, shape};
+//! The packets are what they are called, by the door's own classification, and the same for the same seed.
 
-use super::{Attack, Packets};
-use crate::door::send::DATAGRAM_BYTES_MAX;
+use std::collections::HashSet;
 
-const NOW_S: u32 = 1_800_000_000;
+use postern_proto::door::{CookieFault, Keyring, Master, Shape, TicketFault, Token};
+use postern_proto::door::{check_cid, check_cookie, check_ticket, shape};
 
-fn make(attack: Attack, captured: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut packets = Packets::new(&[attack], captured, 7, NOW_S).unwrap();
-    let mut out = [0; DATAGRAM_BYTES_MAX];
-    (0..200)
-        .map(|_| {
-            let (len, kind) = packets.write(&mut out);
-            assert_eq!(kind, attack);
-            out[..len].to_vec()
-        })
-        .collect()
+use super::*;
+use crate::door::plan::Assault;
+use crate::door::tap::Tap;
+
+const NOW: u32 = 1_800_000_000;
+
+fn forge(attack: Attack, seed: u64) -> Forge {
+    let origins = Assault::new(attack).origins().unwrap();
+    Forge::new(attack, origins, Captured::default(), seed, NOW)
+}
+
+fn packets(forge: &mut Forge, count: usize) -> Vec<(IpAddr, Vec<u8>)> {
+    let mut packets = Vec::new();
+    while packets.len() < count {
+        packets.extend(forge.next(count - packets.len()).map(|out| (out.source, out.bytes.to_vec())));
+    }
+    packets
+}
+
+fn keys() -> Keyring {
+    Keyring::new(&Master::new([7; 32]), u64::from(NOW))
 }
 
 #[test]
-fn each_kind_has_the_shape_that_it_pretends() {
-    for attack in Attack::ALL.into_iter().filter(|attack| !attack.needs_captured()) {
-        for datagram in make(attack, &[]) {
-            let right = match (attack, shape(&datagram)) {
-                (Attack::Garbage, Shape::Garbage) => true,
-                (Attack::Hello, Shape::Hello { .. }) => true,
-                (Attack::Short | Attack::Handshake, Shape::Established { .. }) => true,
-                (Attack::Initial, Shape::Initial { token: Token::None, .. }) => true,
-                (Attack::Ticket, Shape::Initial { token: Token::Ticket(_), .. }) => true,
-                (Attack::Cookie, Shape::Initial { token: Token::Cookie(_), .. }) => true,
-                _ => false,
-            };
-            assert!(right, "{attack}: {:?}", shape(&datagram));
+fn every_forged_packet_has_the_shape_that_its_attack_is_named_for() {
+    let all = |attack: Attack, right: fn(Shape<'_>) -> bool| {
+        for (_, packet) in packets(&mut forge(attack, 3), 2_000) {
+            assert!(right(shape(&packet)), "{attack}: {:?}", shape(&packet));
+        }
+    };
+    all(Attack::Garbage, |shape| shape == Shape::Garbage);
+    all(Attack::Hello, |shape| matches!(shape, Shape::Hello { .. }));
+    all(Attack::Short, |shape| matches!(shape, Shape::Established { .. }));
+    all(Attack::ForgedId, |shape| matches!(shape, Shape::Established { .. }));
+    all(Attack::Initial, |shape| matches!(shape, Shape::Initial { token: Token::None, .. }));
+    all(Attack::ForgedTicket, |shape| matches!(shape, Shape::Initial { token: Token::Ticket(_), .. }));
+    all(Attack::ForgedCookie, |shape| matches!(shape, Shape::Initial { token: Token::Cookie(_), .. }));
+}
+
+#[test]
+fn who_has_read_the_specification_costs_the_gate_its_keyed_hashes() {
+    let keys = keys();
+    let mut seen = [0; 3];
+    for (source, packet) in packets(&mut forge(Attack::Aware, 5), 3_000) {
+        match shape(&packet) {
+            Shape::Initial { dcid, token: Token::Ticket(token) } => {
+                assert_eq!(check_ticket(&keys, token, dcid, NOW), Err(TicketFault::Forged));
+                seen[0] += 1;
+            }
+            Shape::Initial { token: Token::Cookie(token), .. } => {
+                assert_eq!(check_cookie(&keys, source, token, NOW), Err(CookieFault::Forged));
+                seen[1] += 1;
+            }
+            Shape::Established { cid } => {
+                assert!(!check_cid(&keys, cid));
+                assert_eq!(u64::from(cid[0]), u64::from(NOW) / CID_EPOCH_S % 256, "the epoch of now");
+                seen[2] += 1;
+            }
+            other => panic!("{other:?}"),
         }
     }
+    assert_eq!(seen, [1_000; 3]);
 }
 
 #[test]
-fn the_same_seed_makes_the_same_datagrams_and_another_seed_others() {
-    let make = |seed| {
-        let mut packets = Packets::new(&Attack::ALL[..7], &[], seed, NOW_S).unwrap();
-        let mut out = [0; DATAGRAM_BYTES_MAX];
-        let mut next = || {
-            let (len, _) = packets.write(&mut out);
-            out[..len].to_vec()
-        };
-        (0..70).map(|_| next()).collect::<Vec<_>>()
+fn the_same_seed_gives_the_same_packets_and_another_seed_others() {
+    for attack in [Attack::Naive, Attack::Aware, Attack::Short] {
+        let first = packets(&mut forge(attack, 1), 500);
+        assert_eq!(first, packets(&mut forge(attack, 1), 500), "{attack}");
+        assert_ne!(first, packets(&mut forge(attack, 2), 500), "{attack}");
+    }
+}
+
+#[test]
+fn sources_are_as_many_as_the_plan_says() {
+    let mut assault = Assault::new(Attack::Short);
+    (assault.sources, assault.prefixes) = (1_000, 100);
+    let mut forge = Forge::new(Attack::Short, assault.origins().unwrap(), Captured::default(), 1, NOW);
+    let sources: HashSet<IpAddr> = packets(&mut forge, 20_000).into_iter().map(|(source, _)| source).collect();
+    assert_eq!(sources.len(), 1_000);
+    let prefixes: HashSet<_> = sources.iter().map(|source| postern_proto::door::prefix_of(*source)).collect();
+    assert_eq!(prefixes.len(), 100);
+}
+
+#[test]
+fn a_replay_is_the_captured_datagram_but_for_what_the_thief_changes() {
+    let keys = keys();
+    let body = postern_proto::door::TicketBody {
+        domain_tag: 1,
+        prefix_tag: 2,
+        expiry_min: NOW / 60 + 10,
+        class: postern_proto::door::PeerClass::Known,
+        rate_log: 0,
+        serial: 1,
     };
-    assert_eq!(make(3), make(3));
-    assert_ne!(make(3), make(4));
-}
-
-#[test]
-fn a_replay_is_the_captured_datagram_and_with_another_id_only_the_id_differs() {
-    let captured = make(Attack::Ticket, &[]);
-    for datagram in make(Attack::Replay, &captured) {
-        assert!(captured.contains(&datagram));
+    let minted = postern_proto::door::mint(&keys, Kind::Known, [9; 12], &body);
+    let dcid = [5; CID_BYTES];
+    let token = postern_proto::door::token_of(&minted.bytes, &minted.key, &dcid, NOW);
+    let owner = IpAddr::from([127, 200, 0, 1]);
+    let mut slot = Slot { bytes: [0; FULL], length: 0, source: owner };
+    initial(&mut slot, &mut fastrand::Rng::with_seed(1), &token);
+    slot.bytes[6..6 + CID_BYTES].copy_from_slice(&dcid);
+    let tap = Tap::default();
+    tap.see(owner, &slot.bytes);
+    let play = |attack: Attack| {
+        let origins = Assault::new(attack).origins().unwrap();
+        let mut forge = Forge::new(attack, origins, tap.captured(), 1, NOW);
+        packets(&mut forge, 100)
+    };
+    let verdict = |packet: &[u8]| match shape(packet) {
+        Shape::Initial { dcid, token: Token::Ticket(token) } => check_ticket(&keys, token, dcid, NOW),
+        other => panic!("{other:?}"),
+    };
+    for (source, packet) in play(Attack::Replay) {
+        assert_eq!((source, &packet[..]), (owner, &slot.bytes[..]));
+        assert_eq!(verdict(&packet), Ok(()));
     }
-    for datagram in make(Attack::ReplayDcid, &captured) {
-        assert!(!captured.contains(&datagram));
-        assert!(captured.iter().any(|one| one[..6] == datagram[..6] && one[22..] == datagram[22..]));
+    for (source, packet) in play(Attack::ReplayElsewhere) {
+        assert_eq!(packet, slot.bytes);
+        assert_ne!(source, owner);
     }
-}
-
-#[test]
-fn sprayed_datagrams_carry_captured_ids() {
-    let captured = make(Attack::Short, &[]);
-    for datagram in make(Attack::Spray, &captured) {
-        let Shape::Established { cid } = shape(&datagram) else { panic!("not established") };
-        assert!(captured.iter().any(|one| one[1..17] == *cid));
+    for (_, packet) in play(Attack::ReplayOtherId) {
+        assert_eq!(verdict(&packet), Err(TicketFault::Forged));
     }
-}
-
-#[test]
-fn nothing_is_made_of_captures_that_are_not_there() {
-    let initials = make(Attack::Ticket, &[]);
-    assert!(Packets::new(&[Attack::Replay], &[], 1, NOW_S).is_none());
-    assert!(Packets::new(&[Attack::Garbage, Attack::Spray], &initials, 1, NOW_S).is_none());
-    assert!(Packets::new(&[], &[], 1, NOW_S).is_none());
 }

@@ -1,77 +1,143 @@
-//! `postern flood --door`: hostile datagrams against the UDP port of a postern.
+//! `postern flood --door`: attacks on a postern's door, and friends that come through it meanwhile.
+//!
+//! Turns flags into a plan of `postern_flood::door`, and its report into text or JSON. Whom it may be let loose on, the
+//! crate checks.
 
-use std::fs;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use postern_flood::door::{Attack, DoorFlood, DoorPlan};
+use indicatif::{ProgressBar, ProgressStyle};
+use postern_flood::Network;
+use postern_flood::door::{Assault, Attack, DoorFlood, DoorFriends, DoorPlan, DoorProgress, DoorReport, Entry};
 
-use super::{FloodArgs, failure, ms};
-use crate::commands::print;
+use super::{FloodArgs, failure, ms, print};
 use crate::exit::{Code, Failure};
 
-/// What only a door's flood has.
+/// Flags of a flood at the door. Those of the other floods that mean the same are used too.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Against the authenticated door (UDP)")]
+#[command(next_help_heading = "Against a postern (UDP)")]
 pub(super) struct DoorArgs {
-    /// The door instead of an SMTP server: send it hostile datagrams
-    #[arg(long, value_name = "ADDR", conflicts_with = "target")]
+    /// Attack this door instead of an SMTP server; --rate, --from, --friends, --friend-rate and --strangers mean its packets and links
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["target", "suite", "html", "ledger"])]
     pub(super) door: Option<SocketAddr>,
-    /// Kinds, in turn: garbage, initial, hello; short, handshake, ticket, cookie (as somebody makes them who has read
-    /// the specification); replay, replay-dcid, spray (of --captured)
-    #[arg(long, value_name = "KIND", value_delimiter = ',', default_value = "initial", requires = "door")]
+    /// What to attack with, at once: garbage, short, initial, hello, naive, forged-ticket, forged-cookie, forged-id, aware, replay, replay-other-id, replay-elsewhere, captured-id, abandon, complete, slow-streams, hoard, greedy, reset-streams
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "door")]
     attack: Vec<Attack>,
-    /// Datagrams, then it ends
+    /// Addresses of each attack, real or forged; connections of insiders
+    #[arg(long, value_name = "N", requires = "door")]
+    sources: Option<u32>,
+    /// Prefixes (/24, /48) that these lie in
+    #[arg(long, value_name = "N", requires = "door")]
+    prefixes: Option<u32>,
+    /// Packets, or handshakes, of each attack, then it stops
     #[arg(long, value_name = "N", requires = "door")]
     packets: Option<u64>,
-    /// Networks (/24) of 127.0.0.0/8 that they come from, 1 to 65536
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "door")]
-    sources: u32,
-    /// Datagrams of a client that were captured, hexadecimal, one a line
+    /// New links of friends a second, by ticket, each for one message
+    #[arg(long, value_name = "R", requires = "door")]
+    new_links: Option<f64>,
+    /// Private key of the friends, PEM; without it one that no door knows
     #[arg(long, value_name = "FILE", requires = "door")]
-    captured: Option<PathBuf>,
+    key: Option<PathBuf>,
+    /// The door's key, as `postern identity show` prints it; without it any
+    #[arg(long, value_name = "BASE64", requires = "door")]
+    peer_key: Option<String>,
+    /// Where friends keep their tickets from one flood to the next
+    #[arg(long, value_name = "DIR", requires = "door")]
+    tickets: Option<PathBuf>,
+    /// Friends show neither ticket nor cookie: for servers that are no door
+    #[arg(long, requires = "door")]
+    plain: bool,
 }
 
-pub(super) fn run(args: &FloodArgs, target: SocketAddr, stop: &AtomicBool) -> Result<(), Failure> {
-    let captured = match &args.door.captured {
-        None => Vec::new(),
-        Some(file) => {
-            let text = fs::read_to_string(file).map_err(|error| Failure::io(Code::Data, file.display(), &error))?;
-            datagrams(&text).map_err(|what| Failure::new(Code::Data, format!("{}: {what}", file.display())))?
+pub(super) fn run(args: &FloodArgs, target: SocketAddr, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let plan = plan(args, target);
+    if plan.attacks.is_empty() && plan.friends.is_none() {
+        return Err(Failure::new(Code::Usage, "nobody comes").cure("say who: --attack naive --friends 4, for example"));
+    }
+    let bar = ProgressBar::new(plan.friends_after_ms + plan.offer_ms);
+    let style = ProgressStyle::with_template("{elapsed:>4} [{bar:30}] {msg}");
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let report = DoorFlood::run(&plan, |progress| {
+        show(&bar, progress);
+        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    print(&text(&report.map_err(failure)?, args.json))
+}
+
+fn text(report: &DoorReport, json: bool) -> String {
+    if json {
+        // Plain data without maps of odd keys: it cannot fail.
+        return serde_json::to_string(report).map(|line| line + "\n").unwrap_or_default();
+    }
+    format!("{report}\n")
+}
+
+pub(super) fn plan(args: &FloodArgs, target: SocketAddr) -> DoorPlan {
+    let door = &args.at_door;
+    let mut plan = DoorPlan::new(target);
+    plan.seed = args.seed;
+    plan.offer_ms = ms(args.duration);
+    plan.friends_after_ms = ms(args.friends.friends_after);
+    plan.pin = args.pin;
+    for attack in &door.attack {
+        let mut assault = Assault::new(*attack);
+        assault.rate = args.crowds.rate.unwrap_or(0);
+        assault.from = args.crowds.from.unwrap_or_else(|| here(target, assault.from));
+        if !reaches_many(&assault.from) {
+            (assault.sources, assault.prefixes) = (1, 1);
         }
-    };
-    if let Some(core) = args.pin {
-        crate::serve::pin(core)?;
+        assault.sources = door.sources.unwrap_or(assault.sources);
+        // More prefixes than addresses there cannot be.
+        assault.prefixes = door.prefixes.unwrap_or(assault.prefixes).min(assault.sources);
+        assault.packets_max = door.packets;
+        plan.attacks.push(assault);
     }
-    let report = DoorFlood::run(&plan(args, target, captured), stop).map_err(failure)?;
-    if args.json {
-        return print(&serde_json::to_string(&report).map(|line| line + "\n").unwrap_or_default());
+    let friends = &args.friends;
+    let fresh_rate = door.new_links.unwrap_or(0.0);
+    if friends.friends > 0 || fresh_rate > 0.0 || friends.strangers.is_some() || door.key.is_some() {
+        let defaults = DoorFriends::new();
+        plan.friends = Some(DoorFriends {
+            links: friends.friends,
+            rate: if friends.friends > 0 { friends.friend_rate } else { 0.0 },
+            fresh_rate,
+            strangers_rate: friends.strangers.unwrap_or(0.0),
+            from: friends.friends_from.unwrap_or_else(|| here(target, defaults.from)),
+            strangers_from: friends.strangers_from.unwrap_or_else(|| here(target, defaults.strangers_from)),
+            patience_ms: ms(friends.patience) as u32,
+            bytes: friends.friend_bytes,
+            domain: friends.friends_domain.clone(),
+            recipient: args.to.clone(),
+            key: door.key.clone(),
+            peer_key: door.peer_key.clone(),
+            tickets: door.tickets.clone(),
+            entry: if door.plain { Entry::Plain } else { Entry::Door },
+        });
     }
-    print(&format!("{report}\n"))
+    plan
 }
 
-pub(super) fn plan(args: &FloodArgs, target: SocketAddr, captured: Vec<Vec<u8>>) -> DoorPlan {
-    DoorPlan {
-        attacks: args.door.attack.clone(),
-        captured,
-        packets_max: args.door.packets,
-        duration_ms: ms(args.duration),
-        rate: args.crowds.rate,
-        sources: args.door.sources,
-        seed: args.seed,
-        ..DoorPlan::new(target)
-    }
+/// What reaches the target: 127/8 does not reach ::1.
+fn here(target: SocketAddr, otherwise: Network) -> Network {
+    super::network(None, target, otherwise)
 }
 
-/// Hexadecimal digits, a datagram a line; empty lines do not count.
-pub(super) fn datagrams(text: &str) -> Result<Vec<Vec<u8>>, String> {
-    let datagram = |line: &str| -> Option<Vec<u8>> {
-        let digits: Option<Vec<u8>> = line.chars().map(|digit| Some(digit.to_digit(16)? as u8)).collect();
-        let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-        Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
-    };
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.map(|line| datagram(line).ok_or_else(|| format!("`{:.20}` is not hexadecimal", line))).collect()
+fn reaches_many(network: &Network) -> bool {
+    network.hosts() > 1
+}
+
+fn show(bar: &ProgressBar, progress: &DoorProgress) {
+    bar.set_position(progress.elapsed_ms.min(progress.offer_until_ms));
+    let mut message = format!("{} packets, {} answers", progress.packets, progress.answers);
+    if progress.friends_offered > 0 {
+        message.push_str(&format!(
+            "; friends {} of {} taken, {} lost",
+            progress.friends_accepted, progress.friends_offered, progress.friends_failed
+        ));
+    }
+    bar.set_message(message);
 }

@@ -1,5 +1,6 @@
 //! `postern flood --suite`: the cases as a table or JSON, and an exit code.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -28,9 +29,9 @@ pub(super) struct SuiteArgs {
     unknown: Option<String>,
 }
 
-pub(super) fn run(args: &FloodArgs, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
+pub(super) fn run(args: &FloodArgs, target: SocketAddr, stop: &Arc<AtomicBool>) -> Result<(), Failure> {
     let options = Options {
-        target: args.target(),
+        target,
         recipient: args.to.clone(),
         unknown: args.suite.unknown.clone(),
         only: args.suite.only.clone(),

@@ -2,9 +2,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use postern_flood::Behaviour;
-use postern_flood::door::Attack;
 
-use super::{FloodArgs, plan, span};
+use postern_flood::Plan;
+use postern_flood::door::{Attack, Entry};
+
+use super::{FloodArgs, door, span};
 
 #[derive(Parser)]
 struct Line {
@@ -14,6 +16,10 @@ struct Line {
 
 fn parse(flags: &str) -> FloodArgs {
     Line::try_parse_from(flags.split(' ')).map_err(|error| error.to_string()).unwrap().args
+}
+
+fn plan(args: &FloodArgs) -> Plan {
+    super::plan(args, args.target.unwrap())
 }
 
 #[test]
@@ -45,31 +51,32 @@ fn a_foreign_target_is_refused() {
 }
 
 #[test]
-fn the_flags_of_a_door_make_their_plan() {
+fn the_flags_of_a_flood_at_the_door_make_their_plan() {
     let args = parse(
-        "flood --door 127.0.0.1:2526 --attack hello,ticket --rate 9000 --packets 50 --sources 300 --for 2s --seed 4",
+        "flood --door 127.0.0.1:2526 --attack naive,abandon --rate 600000 --sources 10000 --prefixes 10000 --friends 4 --friend-rate 100 --new-links 20 --strangers 1 --domain friend.example --patience 3s --for 5s",
     );
-    let plan = super::door::plan(&args, args.door.door.unwrap(), Vec::new());
+    let plan = door::plan(&args, args.at_door.door.unwrap());
     plan.check().unwrap();
-    assert_eq!(plan.attacks, [Attack::Hello, Attack::Ticket]);
-    assert_eq!((plan.rate, plan.packets_max, plan.sources), (Some(9_000), Some(50), 300));
-    assert_eq!((plan.duration_ms, plan.seed), (2_000, 4));
+    let [naive, abandon] = &plan.attacks[..] else { panic!("two attacks") };
+    assert_eq!((naive.attack, naive.rate, naive.sources), (Attack::Naive, 600_000, 10_000));
+    assert_eq!((abandon.attack, abandon.prefixes), (Attack::Abandon, 10_000));
+    let friends = plan.friends.unwrap();
+    assert_eq!((friends.links, friends.rate, friends.fresh_rate, friends.strangers_rate), (4, 100.0, 20.0, 1.0));
+    assert_eq!((friends.domain.as_str(), friends.patience_ms, friends.entry), ("friend.example", 3_000, Entry::Door));
 }
 
 #[test]
-fn a_flood_has_one_target_of_one_kind() {
-    for flags in ["flood", "flood --door 127.0.0.1:1 --target 127.0.0.1:1", "flood --target 127.0.0.1:1 --attack hello"]
-    {
+fn a_flood_has_one_target_and_its_flags_are_of_one_kind() {
+    for flags in [
+        "flood --hold 3",
+        "flood --target 127.0.0.1:2525 --door 127.0.0.1:2526",
+        "flood --target 127.0.0.1:2525 --attack naive",
+        "flood --door 127.0.0.1:2526 --attack nothing",
+    ] {
         assert!(Line::try_parse_from(flags.split(' ')).is_err(), "{flags}");
     }
-}
-
-#[test]
-fn captured_datagrams_are_read_line_by_line() {
-    assert_eq!(super::door::datagrams("4001\n\n c0FF \n").unwrap(), [vec![0x40, 1], vec![0xc0, 0xff]]);
-    for text in ["4", "4g", "\u{e9}"] {
-        assert!(super::door::datagrams(text).is_err(), "{text}");
-    }
+    let ipv6 = parse("flood --door [::1]:2526 --attack aware --friends 1");
+    door::plan(&ipv6, ipv6.at_door.door.unwrap()).check().unwrap();
 }
 
 #[test]
