@@ -219,6 +219,16 @@ impl Config {
         self.deliver_by_domain.get(domain).unwrap_or(&self.deliver)
     }
 
+    /// The domain that we speak for at the posterns of others, when there is one that others can look up.
+    pub(crate) fn door_domain(&self) -> Option<String> {
+        let host = self.hostname.to_lowercase();
+        let published = |domain: &&String| domain.contains('.') && !domain.starts_with('[');
+        let holds = |domain: &&String| host == **domain || host.ends_with(&format!(".{domain}"));
+        let ours = || self.recipients.keys().filter(published);
+        let named = self.settings.door.domain.as_ref().map(|domain| domain.trim_end_matches('.').to_lowercase());
+        named.or_else(|| ours().find(holds).or_else(|| ours().next()).cloned())
+    }
+
     /// Whether the next hop is asked about recipients of any domain.
     pub(crate) fn has_callouts(&self) -> bool {
         self.recipients.values().any(|setting| *setting == RecipientsSetting::Callout)
@@ -353,7 +363,7 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 << 10..=1 << 30;
 const PAGE_BYTES: u64 = 4096;
 /// Under this a pause or a patience is a mistake.
 const SPAN_MIN: Duration = Duration::from_secs(1);
-const ROUTE_CURE: &str = "write maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT or none";
+const ROUTE_CURE: &str = "write maildir:DIR, lmtp:HOST:PORT, lmtp:PATH, smtp:HOST:PORT, mx (for [relay]) or none";
 
 #[cfg(test)]
 mod tests;

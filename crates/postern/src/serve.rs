@@ -15,6 +15,7 @@ mod listeners;
 pub(crate) mod modes;
 pub(crate) mod names;
 pub(crate) mod peers;
+mod postern;
 pub(crate) mod privileges;
 mod proofs;
 pub(crate) mod queue;
@@ -32,6 +33,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use postern_doors::postern::Postern;
 use postern_drain::{Drain, DrainHandle, DrainOptions};
 use postern_net::tls::{CertificateFiles, ReloadableCert, self_signed};
 use postern_spool::{OpenError, Spool, SpoolOptions};
@@ -100,7 +102,13 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let gauges = Gauges::default();
     let judging = Judging::new(&data, &config, trust.clone(), gauges.observe.clone());
     let filters = judging.filters.published();
-    let options = DrainOptions { filters: filters.clone(), evidence: Some(trust.evidence()), ..drain_options(&config) };
+    let own = config.door.map(|_| keys::KeyFiles::of(&data).load()).transpose()?;
+    let options = DrainOptions {
+        filters: filters.clone(),
+        evidence: Some(trust.evidence()),
+        outbound: Some(postern::outbound(&config, own.as_ref(), &peers)?),
+        ..drain_options(&config)
+    };
     let mut reloader = Reloader::new(flags, config, modes.clone(), certificate.clone(), judging.clone());
     let drain = Drain::start(spool.clone(), reloader.routes(), modes.published(), options)
         .map_err(|error| Failure::io(Code::Os, "drain", &error))?;
@@ -114,6 +122,23 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let admission = admission::admission(reloader.config(), &trust, &judging.bypass, &gauges, identity.clone())?;
     let keys = proofs::start(reloader.config(), &peers)?;
     let desk = Desk { identity: identity.clone(), book: trust.book() };
+    let callouts = doors::callout_cache(reloader.config())?;
+    let door = match (listeners.door.take(), &keys, &own) {
+        (Some(sockets), Some(keys), Some(own)) => {
+            let wiring = postern::Wiring {
+                spool: spool.clone(),
+                policy: reloader.policy(),
+                modes: modes.published(),
+                admission: &admission,
+                callouts: callouts.clone(),
+                keys: keys.clone(),
+                own,
+                config: reloader.config(),
+            };
+            Some(postern::start(sockets, wiring)?)
+        }
+        _ => None,
+    };
     let doors = doors::start(doors::Wiring {
         spool: spool.clone(),
         listeners,
@@ -121,6 +146,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         modes: modes.published(),
         certificate,
         admission,
+        callouts,
         config: reloader.config(),
     })?;
     let steering_task = tokio::task::spawn_local(steering_task.run());
@@ -134,13 +160,14 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         desk,
         modes: modes.clone(),
     }));
-    announce(&smtp, &relay);
+    announce(&smtp, door.as_ref().map(Postern::addr), &relay);
     let (reload, reload_requests) = mpsc::channel(1);
     let status = StatusSource {
         started: Instant::now(),
         smtp,
         relay,
         doors: doors.counters(),
+        door: door.as_ref().map(postern::Counters::of),
         steering,
         weather,
         identity,
@@ -162,7 +189,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let _gone = steering_task.await;
     // A spool that is closing answers nobody, and that is no weather.
     weather_task.abort();
-    stop(doors, drain, spool, trust).await;
+    stop(doors, door, drain, spool, trust).await;
     Ok(())
 }
 
@@ -198,12 +225,17 @@ async fn attend(
 
 /// Doors first, so that nothing new comes; then what leaves; then the spool, which syncs; last the trust
 /// book, which has then heard from all of them.
-async fn stop(doors: doors::RunningDoors, drain: DrainHandle, spool: Spool, trust: TrustHandle) {
+async fn stop(doors: doors::RunningDoors, door: Option<Postern>, drain: DrainHandle, spool: Spool, trust: TrustHandle) {
     tracing::info!("stopping");
     let began = Instant::now();
     let stopped = tokio::time::timeout(STOP_WITHIN, async {
         // Together: a session that waits for an outcome needs the drain to give one.
-        tokio::join!(doors.stop(DOORS_GRACE), async {
+        let postern = async {
+            if let Some(door) = door {
+                door.stop(DOORS_GRACE).await;
+            }
+        };
+        tokio::join!(doors.stop(DOORS_GRACE), postern, async {
             tokio::time::sleep(DRAIN_HEAD_START).await;
             drain.stop().await;
         });
@@ -214,16 +246,17 @@ async fn stop(doors: doors::RunningDoors, drain: DrainHandle, spool: Spool, trus
     tracing::info!(in_time, seconds = began.elapsed().as_secs_f32(), "stopped");
 }
 
-fn announce(smtp: &[SocketAddr], relay: &[SocketAddr]) {
+fn announce(smtp: &[SocketAddr], door: Option<SocketAddr>, relay: &[SocketAddr]) {
     let joined = |addrs: &[SocketAddr]| match addrs {
         [] => "off".to_owned(),
         addrs => addrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
     };
-    let line = format!("ready smtp={} door=off admin=off relay={}\n", joined(smtp), joined(relay));
+    let door = door.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
+    let line = format!("ready smtp={} door={door} admin=off relay={}\n", joined(smtp), joined(relay));
     let mut stdout = std::io::stdout().lock();
     // Whoever started us may have closed it; the server runs all the same.
     let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
-    tracing::info!(smtp = joined(smtp), relay = joined(relay), version = env!("CARGO_PKG_VERSION"), "ready");
+    tracing::info!(smtp = joined(smtp), door, relay = joined(relay), version = env!("CARGO_PKG_VERSION"), "ready");
 }
 
 fn make_data_dir(data: &Path) -> Result<(), Failure> {

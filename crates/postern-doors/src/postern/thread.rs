@@ -136,7 +136,7 @@ impl Life {
         let mut born = None::<Instant>;
         loop {
             if born.replace(Instant::now()).is_some_and(|born| born.elapsed() < limits::REBUILT_LATELY) {
-                std::thread::sleep(limits::REBUILD_PAUSE);
+                self.pause();
             }
             match catch_unwind(AssertUnwindSafe(|| self.once())) {
                 Ok(Ok(Ended::Stopped)) => return,
@@ -149,6 +149,11 @@ impl Life {
             }
             count(&self.stats.rebuilt);
         }
+    }
+
+    /// No runtime is alive between two lives; whoever stops the door ends the wait.
+    fn pause(&self) {
+        std::thread::park_timeout(limits::REBUILD_PAUSE);
     }
 
     fn once(&self) -> io::Result<Ended> {

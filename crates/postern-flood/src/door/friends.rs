@@ -315,11 +315,8 @@ impl Shared {
             };
             counted.lock().total.attempts += 1;
             let attempt = link::handshake(&end, self.target, &self.stranger_tls, &pass);
-            let connection = match tokio::time::timeout(HANDSHAKE, attempt).await {
-                Ok(Ok(connection)) => connection,
-                // Not let in at his time, or lost on the way: as a real one he asks for another appointment.
-                Ok(Err(_)) | Err(_) => continue,
-            };
+            // Not let in at his time, or lost on the way: as a real one he asks for another appointment.
+            let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE, attempt).await else { continue };
             counted.lock().connect.push(sample(due.elapsed().as_micros() as u64));
             let how = link::identify(&connection, "stranger.example", None).await;
             connection.close(0_u32.into(), b"");

@@ -137,7 +137,7 @@ impl Inbox {
         };
         for n in 0..got {
             let length = (headers[n].msg_len as usize).min(DATAGRAM_BYTES_MAX);
-            let used = headers[n].msg_hdr.msg_controllen as usize;
+            let used = headers[n].msg_hdr.msg_controllen;
             if let Some(to) = read_control(&controls[n], used) {
                 each(to, &self.bytes[n][..length]);
             }

@@ -74,6 +74,12 @@ section! {
     Door, "door", {
         /// UDP address of the postern, or off. Without a configuration file 127.0.0.1:2526; with one, off until it is given.
         listen: Option<DoorSetting> = example "\"0.0.0.0:2526\"";
+        /// The domain that this server speaks for at the posterns of others; by default that of ours which `hostname` is in.
+        domain: Option<String> = example "\"example.com\"";
+        /// Peers without a ticket that are let in a second. Each costs a handshake of 0.3 ms; under attack each network waits for its turn.
+        strangers_per_second: u32 = default "50";
+        /// Burnt at each datagram, in nanoseconds; for measurements only.
+        work_ns: u32 = hidden "0";
     }
 }
 
@@ -100,8 +106,10 @@ section! {
     Relay, "relay", {
         /// Address of the relay listener; loopback only, because whoever reaches it may send anywhere.
         listen: Option<SocketAddr> = example "\"127.0.0.1:2587\"";
-        /// Where its mail goes: smtp:HOST:PORT, or any other target of `deliver`.
-        next_hop: Option<String> = example "\"smtp:smarthost.example.net:25\"";
+        /// Where its mail goes: mx (each domain's own servers), smtp:HOST:PORT, or any other target of `deliver`.
+        next_hop: Option<String> = example "\"mx\"";
+        /// Go by the postern of a domain that has one, before that. Needs [door].
+        doors: bool = default "true";
     }
 }
 

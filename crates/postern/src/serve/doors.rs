@@ -32,6 +32,8 @@ pub(super) struct Wiring<'a> {
     pub(super) certificate: ReloadableCert,
     /// Who comes first at the public door.
     pub(super) admission: Admission,
+    /// Where callouts are remembered.
+    pub(super) callouts: Option<CalloutCache>,
     pub(super) config: &'a Config,
 }
 
@@ -49,8 +51,7 @@ pub(crate) struct Counters(Vec<(String, Arc<DoorStats>, Arc<Crowd>)>);
 /// # Errors
 /// The system's, or a callout cache that cannot be opened.
 pub(super) fn start(wiring: Wiring<'_>) -> Result<RunningDoors, Failure> {
-    let Wiring { spool, listeners, policy, modes, certificate, admission, config } = wiring;
-    let callouts = callout_cache(config)?;
+    let Wiring { spool, listeners, policy, modes, certificate, admission, callouts, config } = wiring;
     let tls = server_config(&certificate);
     let mut doors = Vec::new();
     // All public addresses are one door: what is full is the machine, and a slot is kept by merit
@@ -183,7 +184,11 @@ fn session_options(config: &Config, via: Via) -> SessionOptions {
     }
 }
 
-fn callout_cache(config: &Config) -> Result<Option<CalloutCache>, Failure> {
+/// Where callouts are remembered, when there are any.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) fn callout_cache(config: &Config) -> Result<Option<CalloutCache>, Failure> {
     if !config.has_callouts() {
         return Ok(None);
     }

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
+use postern_doors::gate::DoorSockets;
 use postern_net::socket::{BACKLOG, listen};
 use postern_net::steering::Steering;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
@@ -26,6 +27,8 @@ pub(crate) struct Listeners {
     pub(crate) smtp: Vec<Group>,
     /// Of the relay listener.
     pub(crate) relay: Vec<Group>,
+    /// Of the postern.
+    pub(crate) door: Option<DoorSockets>,
 }
 
 /// The listeners of one address.
@@ -45,6 +48,9 @@ pub(crate) struct Group {
 /// Which address, why, and what to do about it.
 pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure> {
     let mut listeners = inherited(threads)?;
+    if let Some(addr) = config.door {
+        listeners.door = Some(DoorSockets::open(addr).map_err(|error| refused(addr, &error))?);
+    }
     if listeners.smtp.is_empty() {
         let steer = config.settings.auto.steering == SteeringSetting::Auto;
         let groups = config.settings.smtp.listen.0.iter().map(|addr| Group::open(*addr, threads, steer));
@@ -173,7 +179,7 @@ fn inherited(threads: usize) -> Result<Listeners, Failure> {
         let why = "the service manager opened the socket (LISTEN_FDS): it has one queue";
         by_address.into_iter().map(|(addr, listeners)| Group::plain(addr, listeners, why.to_owned())).collect()
     };
-    Ok(Listeners { smtp: groups(smtp), relay: groups(relay) })
+    Ok(Listeners { smtp: groups(smtp), relay: groups(relay), door: None })
 }
 
 /// Where they listen.

@@ -144,6 +144,7 @@ fn routes(config: &Config) -> RouteTable {
         domains: config.deliver_by_domain.iter().map(|(domain, route)| (domain.clone(), route.clone())).collect(),
         local: config.recipients.keys().cloned().collect(),
         relay: config.relay_next_hop.clone(),
+        doors: config.settings.relay.doors && config.door.is_some(),
         detail: config.detail(),
         mailboxes_max: config.settings.drain.mailboxes_max,
         ..RouteTable::new(config.deliver.clone())

@@ -26,6 +26,8 @@ pub(crate) struct StatusSource {
     pub(crate) doors: Counters,
     /// Pressure, backlog, and why a domain collects.
     pub(crate) weather: WeatherHandle,
+    /// The postern, when it is open.
+    pub(super) door: Option<super::postern::Counters>,
     /// Whether the known have queues of their own.
     pub(crate) steering: SteeringHandle,
     /// What was asked of DNS about strangers; nothing when nobody asks.
@@ -50,12 +52,14 @@ impl StatusSource {
                 })
             })
             .collect();
+        let door_addr = self.door.as_ref().map_or_else(|| json!("off"), |door| json!(door.addr()));
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "uptime_seconds": self.started.elapsed().as_secs(),
-            "listeners": { "smtp": self.smtp, "door": "off", "admin": "off", "relay": self.relay },
+            "listeners": { "smtp": self.smtp, "door": door_addr, "admin": "off", "relay": self.relay },
             "doors": self.doors.show(),
+            "door": self.door.as_ref().map(super::postern::Counters::show),
             "steering": self.steering.show(),
             "modes": owners.modes.show().await,
             "weather": *self.weather.show(),
@@ -132,6 +136,11 @@ fn drain(stats: &DrainStats) -> Value {
         "running": stats.running, "delivered": stats.delivered, "deferred": stats.deferred, "refused": stats.refused,
         "dead_letters": stats.dead_letters, "dead_letters_dropped": stats.dead_letters_dropped, "reports": stats.reports, "panics": stats.panics,
         "releasing": stats.releasing, "destinations": destinations,
+        "outbound": {
+            "by_postern": stats.outbound.by_postern, "by_mx": stats.outbound.by_mx, "use_mx": stats.outbound.use_mx,
+            "downgrades": stats.outbound.downgrades, "unproven": stats.outbound.unproven, "silent": stats.outbound.silent,
+            "waits": stats.outbound.waits,
+        },
         "quarantined": stats.quarantined, "quarantine_dropped": stats.quarantine_dropped,
         "filters": stats.filters.iter().map(filter).collect::<Vec<_>>(),
     })

@@ -1,0 +1,251 @@
+//! From the configuration to the postern, at both ends: the door that is opened for peers, and how mail leaves by theirs.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use postern_doors::gate::{DoorSockets, Gate, GateOptions};
+use postern_doors::postern::{Postern, PosternOptions, Proof, Prover};
+use postern_doors::{Admission, CalloutCache, Policy};
+use postern_drain::{Doors, OutboundOptions, PinnedDoor};
+use postern_identity::keys::{KeyDesk, KeyProof, KeyQuestion, ProvenBy};
+use postern_net::dns::{Resolver, ResolverOptions};
+use postern_net::door::{DoorClient, DoorClientOptions, KeyPair, PublicKey, Purse, ServerProfile};
+use postern_net::mx::MxFinder;
+use postern_net::published::Roots;
+use postern_proto::door::limits::PORT_DEFAULT;
+use postern_proto::door::{Keyring, Master, Mode};
+use postern_proto::envelope::Via;
+use postern_proto::mode::Modes;
+use postern_proto::session::{SessionLimits, SessionOptions};
+use postern_spool::Spool;
+use postern_trust::{Book, Class};
+use serde_json::{Value, json};
+
+use super::peers::{DoorPeers, PeerFile, make_door_dir};
+use super::{Shared, files, proofs};
+use crate::config::Config;
+use crate::exit::{Code, Failure};
+use crate::serve::trust::now_s;
+
+/// What the postern is opened with.
+pub(super) struct Wiring<'a> {
+    pub(super) spool: Spool,
+    pub(super) policy: Shared<Policy>,
+    pub(super) modes: Shared<Modes>,
+    pub(super) admission: &'a Admission,
+    pub(super) callouts: Option<CalloutCache>,
+    pub(super) keys: KeyDesk,
+    pub(super) own: &'a KeyPair,
+    pub(super) config: &'a Config,
+}
+
+/// Opens it on sockets that are bound already.
+///
+/// # Errors
+/// The secret cannot be kept, or the thread cannot be started.
+pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern, Failure> {
+    let Wiring { spool, policy, modes, admission, callouts, keys, own, config } = wiring;
+    let master = master(&config.settings.general.data)?;
+    let door = &config.settings.door;
+    let options = GateOptions {
+        strangers_per_second: door.strangers_per_second,
+        work_ns: door.work_ns,
+        ..GateOptions::default()
+    };
+    let gate = Gate::new(Keyring::new(&master, now_s()), options, random()?);
+    let prover = Arc::new(Desk { keys, book: admission.book.clone() });
+    let mut reset_secret = *master.bytes();
+    // Another secret than those of cookies and tickets, from the same source: the label is of no key of door/1.
+    reset_secret.iter_mut().for_each(|octet| *octet ^= 0x5a);
+    let smtp = &config.settings.smtp;
+    let session = SessionOptions {
+        size_max: smtp.size_max.0,
+        recipients_max: smtp.recipients_max,
+        author: true,
+        limits: SessionLimits {
+            command: postern_doors::limits::STREAM_COMMAND_TIMEOUT,
+            outcome: smtp.outcome_timeout.0,
+            ..SessionLimits::default()
+        },
+        ..SessionOptions::new(config.hostname.clone(), Via::Postern)
+    };
+    let gate = Arc::new(Mutex::new(gate));
+    let options = PosternOptions {
+        // Whose key it is was proven: nobody asks DNS about the address as well.
+        admission: Some(Admission { identity: None, ..admission.clone() }),
+        callouts,
+        ..PosternOptions::new(sockets, gate, ServerProfile::new(own), reset_secret, prover, session)
+    };
+    Postern::start(spool, policy, modes, options).map_err(|error| Failure::new(Code::Os, format!("postern: {error}")))
+}
+
+/// How mail leaves: by the posterns of others, else by MX.
+///
+/// # Errors
+/// The resolver's, or the purse's.
+pub(super) fn outbound(config: &Config, own: Option<&KeyPair>, peers: &DoorPeers) -> Result<OutboundOptions, Failure> {
+    let dns = &config.settings.dns;
+    let resolver = Resolver::with_options(&ResolverOptions {
+        server: dns.resolver,
+        trust: proofs::trust(&dns.dnssec),
+        ..ResolverOptions::new(LOOK_UP)
+    });
+    let resolver = resolver.map_err(|error| Failure::new(Code::Config, error.to_string()).cure("see [dns]"))?;
+    let listens = config.settings.smtp.listen.0.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+    let mx = MxFinder {
+        own_names: vec![config.hostname.to_lowercase()],
+        own_addresses: listens.filter(|ip| !ip.is_loopback()).collect::<Vec<IpAddr>>(),
+        ..MxFinder::new(Arc::new(resolver))
+    };
+    let doors = match (own, config.door_domain()) {
+        (Some(own), Some(domain)) => Some(doors(config, own, domain, peers)?),
+        _ => None,
+    };
+    Ok(OutboundOptions { mx, roots: Roots::Mozilla, doors })
+}
+
+fn doors(config: &Config, own: &KeyPair, domain: String, peers: &DoorPeers) -> Result<Doors, Failure> {
+    let data = &config.settings.general.data;
+    let dir = make_door_dir(data).map_err(|error| Failure::io(Code::CannotCreate, data.display(), &error))?;
+    let purse = Purse::open(&dir.join("purse")).map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
+    let client = DoorClient::new(DoorClientOptions::new(own.clone(), domain.clone(), purse.clone()));
+    let mut follow = peers.follow();
+    let pins = Arc::new(ArcSwap::from_pointee(pinned(&follow.borrow_and_update())));
+    let published = Arc::clone(&pins);
+    tokio::task::spawn_local(async move {
+        while follow.changed().await.is_ok() {
+            let now = pinned(&follow.borrow_and_update());
+            published.store(Arc::new(now));
+        }
+    });
+    Ok(Doors { opener: Arc::new(client), purse, pins, org: domain.clone(), domain })
+}
+
+/// Peers whose place the operator has told; of the others DNS says where they are, and the pin whose key counts.
+fn pinned(file: &PeerFile) -> HashMap<String, PinnedDoor> {
+    let door = |(domain, peer): (&String, &super::peers::DoorPeer)| {
+        let (host, port) = peer.at.as_deref().map_or((domain.as_str(), PORT_DEFAULT), |at| {
+            let (host, port) = at.rsplit_once(':').unwrap_or((at, ""));
+            (host.trim_matches(['[', ']']), port.parse().unwrap_or(PORT_DEFAULT))
+        });
+        let keys: Vec<PublicKey> = peer.keys.iter().filter_map(|key| key.parse().ok()).collect();
+        (!keys.is_empty())
+            .then(|| (domain.clone(), PinnedDoor { host: host.to_owned(), port, keys, mode: Mode::Prefer }))
+    };
+    file.peers.iter().filter_map(door).collect()
+}
+
+/// `DATA/door/master`, 32 random octets: all keys of the gate come from it. Lost, every ticket is void, and no mail.
+fn master(data: &Path) -> Result<Master, Failure> {
+    let failed = |error: std::io::Error| Failure::io(Code::CannotCreate, data.join("door/master").display(), &error);
+    let path = make_door_dir(data).map_err(failed)?.join("master");
+    match std::fs::read(&path) {
+        Ok(octets) => octets.try_into().map(Master::new).map_err(|octets: Vec<u8>| {
+            Failure::new(Code::Data, format!("{}: {} octets are no secret of 32", path.display(), octets.len()))
+                .cure("remove the file: a new one is made, and peers get new tickets")
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let octets: [u8; 32] = random()?;
+            files::replace(&path, &octets).map_err(failed)?;
+            files::give_to_owner_of(data, &path).map_err(failed)?;
+            Ok(Master::new(octets))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut octets = [0; N];
+    getrandom::fill(&mut octets).map_err(|error| Failure::new(Code::Os, format!("random bytes: {error}")))?;
+    Ok(octets)
+}
+
+/// Whose key: what DNS and pins say; and who is known, what the book says.
+struct Desk {
+    keys: KeyDesk,
+    book: Arc<Book>,
+}
+
+impl Prover for Desk {
+    fn prove(&self, domain: &str, owner: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
+        let question = KeyQuestion { domain: domain.into(), owner: owner.map(Into::into), spki: key.spki().into() };
+        let (book, domain) = (Arc::clone(&self.book), domain.to_owned());
+        self.keys.ask(
+            question,
+            Box::new(move |proof| {
+                answer(match proof {
+                    KeyProof::Proven { org, by: ProvenBy::Pin, .. } => Proof::Pinned { org: org.into() },
+                    KeyProof::Proven { org, .. } if book.explain_domain(&domain, now_s()).class <= Class::Known => {
+                        Proof::Known { org: org.into() }
+                    }
+                    KeyProof::Proven { org, .. } => Proof::Proven { org: org.into() },
+                    KeyProof::Unproven(why) => Proof::Unproven { why: why.to_string() },
+                    KeyProof::NotNow(_) => Proof::NotNow,
+                });
+            }),
+        );
+    }
+}
+
+/// The postern's part of `status`.
+pub(super) struct Counters {
+    addr: SocketAddr,
+    stats: Arc<postern_doors::postern::PosternStats>,
+    sessions: Arc<postern_doors::DoorStats>,
+    gate: postern_doors::gate::SharedGate,
+}
+
+impl Counters {
+    pub(super) fn of(postern: &Postern) -> Self {
+        Self {
+            addr: postern.addr(),
+            stats: Arc::clone(postern.stats()),
+            sessions: Arc::clone(postern.sessions()),
+            gate: postern.shared_gate(),
+        }
+    }
+
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(super) fn show(&self) -> Value {
+        let (now, sessions) = (self.stats.snapshot(), self.sessions.snapshot());
+        let gate = self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner).stats();
+        let mut shown = json!({
+            "addr": self.addr, "open": now.open, "streams": now.streams, "accepted": now.accepted,
+            "known": now.accepted_known, "vouched": now.accepted_vouched, "proven": now.accepted_proven,
+            "handshakes": now.shaking, "waiting": now.waiting, "begun": now.begun, "failed": now.failed,
+            "expired": now.expired, "crowded_out": now.crowded_out, "parked": now.parked, "unproven": now.unproven,
+            "foreign_tickets": now.foreign_tickets, "too_many": now.too_many, "tickets": now.tickets,
+        });
+        let more = json!({
+            "protocol_errors": now.protocol_errors, "lifetimes_over": now.lifetimes_over, "rebuilt": now.rebuilt,
+            "queued": sessions.queued, "delivered": sessions.delivered, "refused": sessions.refused,
+            "use_mx": sessions.use_mx, "gate": show_gate(&gate),
+        });
+        if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+            shown.extend(more);
+        }
+        shown
+    }
+}
+
+fn show_gate(gate: &postern_doors::gate::GateStats) -> Value {
+    json!({
+        "level": gate.level, "received": gate.received, "passed": gate.passed, "by_id": gate.passed_known_id,
+        "by_ticket": gate.admitted_ticket, "by_cookie": gate.admitted_cookie, "by_both": gate.admitted_both,
+        "answered": gate.answered, "unanswered": gate.unanswered, "garbage": gate.garbage, "bad_id": gate.bad_id,
+        "id_elsewhere": gate.id_elsewhere, "no_token": gate.no_token, "bad_ticket": gate.bad_ticket,
+        "burnt_ticket": gate.burnt_ticket, "bad_cookie": gate.bad_cookie, "untimely_cookie": gate.untimely_cookie,
+        "used": gate.used_cookie, "appointments": gate.appointments, "full": gate.full,
+        "prefixes": gate.prefixes, "waiting": gate.waiting, "fair_wait_ms": gate.fair_wait_ms,
+    })
+}
+
+/// For one look-up of a domain's door or servers.
+const LOOK_UP: Duration = Duration::from_secs(5);
