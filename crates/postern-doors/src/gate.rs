@@ -27,4 +27,4 @@ pub use level::{Level, Load};
 pub use machine::{DropReason, Gate, GateOptions, Now, SharedGate, Verdict};
 pub use quic_socket::GateSocket;
 pub use sockets::DoorSockets;
-pub use stats::GateStats;
+pub use stats::{GateStats, KernelDrops};

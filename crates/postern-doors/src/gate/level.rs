@@ -1,5 +1,7 @@
 //! How strict the gate is with strangers, and when that changes. The known never notice.
 
+use super::stats::KernelDrops;
+
 /// From the calm to the worst; strangers only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -37,6 +39,8 @@ impl Level {
 pub struct Load {
     /// Share of a core that the gate used, 0 to 1.
     pub cpu: f64,
+    /// What the kernel dropped since the start: shown, and of no effect.
+    pub kernel_drops: KernelDrops,
 }
 
 /// Up after two seconds of too much, down after ten of little (half).

@@ -190,6 +190,7 @@ impl Gate {
     pub fn tick(&mut self, now: Now, load: Load) {
         let passed = now.ms.saturating_sub(self.ticked_ms) as f64 / 1_000.0;
         self.ticked_ms = now.ms;
+        self.stats.kernel_drops = load.kernel_drops;
         self.keys.roll(u64::from(now.unix_s));
         self.tickets.age(now.unix_s);
         self.cookies.age(now.unix_s);

@@ -1,7 +1,7 @@
 //! The socket that quinn reads: the four queues behind the gate.
 //!
 //! Queues are drained in turn, 8 reads of the best for one of the least, and what the gate drops never reaches quinn. A poll
-//! is bounded in reads, because quinn's own bound counts only what it is given: under a flood of trash the other tasks of
+//! is bounded in reads and datagrams, because quinn's own bound counts only what it is given: under a flood of trash the other tasks of
 //! the thread, the sessions of friends, have their turn in between.
 
 use std::io::{self, IoSliceMut};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use postern_net::steering::split::Queue;
+use postern_net::steering::split::{Queue, kernel_drops};
 use postern_proto::door::limits::CHALLENGE_BYTES;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
@@ -20,11 +20,15 @@ use tokio::io::Interest;
 use super::level::Load;
 use super::machine::{Gate, Now, SharedGate, Verdict};
 use super::sockets::DoorSockets;
+use super::stats::KernelDrops;
 
 /// Reads of a queue in a row, the best queue first, when all have something.
 const WEIGHTS: [u32; 4] = [8, 4, 2, 1];
-/// Reads in one poll: two rounds; of up to 32 datagrams each.
+/// Reads in one poll: two rounds; of up to 32 datagrams each, or 32 trains of them.
 const READS_MAX: u32 = 30;
+/// No further read when a poll has seen so many datagrams: a train has up to 64, so one read may bring 2,048. A tenth of a
+/// millisecond.
+const DATAGRAMS_MAX: usize = 1_024;
 /// How often the gate's tables age and its level is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -39,6 +43,13 @@ pub struct GateSocket {
 struct Reader {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
+}
+
+/// What a read brought.
+struct Sifted {
+    datagrams: usize,
+    /// Buffers, the first of all, that hold something for quinn.
+    kept: usize,
 }
 
 /// Where the round stands.
@@ -99,21 +110,24 @@ impl GateSocket {
         let cpu = turn.busy.as_secs_f64() / passed.as_secs_f64();
         (turn.busy, turn.ticked) = (Duration::ZERO, Instant::now());
         drop(turn);
-        self.gate().tick(self.clock.now(), Load { cpu });
+        let [established, ticket, cookie, rest] =
+            [0, 1, 2, 3].map(|queue| kernel_drops(&self.queues[queue].io).unwrap_or(0));
+        let kernel_drops = KernelDrops { established, ticket, cookie, rest };
+        self.gate().tick(self.clock.now(), Load { cpu, kernel_drops });
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One read of a queue; `None`: it is empty, and will wake us. Else how many buffers hold something for quinn.
+    /// One read of a queue; `None`: it is empty, and will wake us.
     fn read(
         &self,
         queue: usize,
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
-    ) -> io::Result<Option<usize>> {
+    ) -> io::Result<Option<Sifted>> {
         let reader = &self.queues[queue];
         loop {
             match reader.io.poll_recv_ready(cx) {
@@ -130,17 +144,18 @@ impl GateSocket {
     }
 
     /// Shows each datagram to the gate (a buffer may hold many, by GRO) and moves those that pass to the front.
-    fn sift(&self, queue: usize, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> usize {
+    fn sift(&self, queue: usize, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Sifted {
         let now = self.clock.now();
         let mut gate = self.gate();
         let work = Duration::from_nanos(u64::from(gate.work_ns()));
-        let mut kept = 0;
+        let (mut datagrams, mut kept) = (0, 0);
         for i in 0..buffers.len() {
             let (len, stride, source) = (meta[i].len, meta[i].stride.max(1), meta[i].addr);
             let (mut read, mut written) = (0, 0);
             while read < len {
                 let end = (read + stride).min(len);
                 let mut answer = [0; CHALLENGE_BYTES];
+                datagrams += 1;
                 match gate.handle(&buffers[i][read..end], source, now, &mut answer) {
                     Verdict::Pass => {
                         buffers[i].copy_within(read..end, written);
@@ -161,7 +176,7 @@ impl GateSocket {
                 kept += 1;
             }
         }
-        kept
+        Sifted { datagrams, kept }
     }
 
     /// A stranger who does not get it asks again: it never waits.
@@ -178,7 +193,7 @@ impl GateSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let mut empty = 0;
+        let (mut empty, mut datagrams) = (0, 0);
         for _ in 0..READS_MAX {
             let queue = {
                 let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,8 +205,13 @@ impl GateSocket {
                 turn.queue
             };
             match self.read(queue, cx, buffers, meta)? {
-                Some(0) => empty = 0,
-                Some(kept) => return Poll::Ready(Ok(kept)),
+                Some(Sifted { kept: 0, datagrams: more }) => {
+                    (empty, datagrams) = (0, datagrams + more);
+                    if datagrams >= DATAGRAMS_MAX {
+                        break;
+                    }
+                }
+                Some(Sifted { kept, .. }) => return Poll::Ready(Ok(kept)),
                 None => {
                     let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
                     turn.reads = WEIGHTS[queue];
@@ -285,3 +305,6 @@ fn spin(time: Duration) {
         std::hint::spin_loop();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,8 @@ pub struct GateStats {
     pub appointments: u64,
     /// What could not be remembered, and was not let in for it.
     pub full: u64,
+    /// What never reached it, by queue.
+    pub kernel_drops: KernelDrops,
     /// Level now.
     pub level: u8,
     /// Prefixes that are active.
@@ -57,6 +59,19 @@ pub struct GateStats {
     pub waiting: u32,
     /// Milliseconds between two turns of one prefix.
     pub fair_wait_ms: u64,
+}
+
+/// What never reached the gate, by queue: beside each figure of the gate's own, it says what the figure is worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelDrops {
+    /// Short headers and Handshake packets.
+    pub established: u32,
+    /// Initials with a ticket.
+    pub ticket: u32,
+    /// Initials with a cookie.
+    pub cookie: u32,
+    /// HELLOs, and everything else.
+    pub rest: u32,
 }
 
 impl GateStats {

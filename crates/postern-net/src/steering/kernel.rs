@@ -1,7 +1,7 @@
-//! The two system calls of steering: the only `unsafe` of this crate.
+//! The system calls of steering: the only `unsafe` of this crate.
 //!
-//! Neither rustix nor socket2 has these socket options, and neither has a general `setsockopt`; so
-//! they are called here, through libc, and nowhere else. Nothing here decides anything.
+//! Neither rustix nor socket2 has these socket options, and neither has a general `setsockopt` or `getsockopt`;
+//! so they are called here, through libc, and nowhere else. Nothing here decides anything.
 
 #![expect(unsafe_code, reason = "socket options that no library wraps")]
 
@@ -51,6 +51,35 @@ fn set<T>(socket: &impl AsFd, option: libc::c_int, argument: &T) -> Result<(), S
         )
     };
     if result == 0 { Ok(()) } else { Err(super::sorted(std::io::Error::last_os_error())) }
+}
+
+/// Packets that found this socket's queue full, since it was opened (`SK_MEMINFO_DROPS`, Linux 4.12; a process that
+/// may not read `/proc` can ask for it as well). The kernel counts in 32 bits.
+#[cfg(target_os = "linux")]
+pub(super) fn drops(socket: &impl AsFd) -> std::io::Result<u32> {
+    use std::os::fd::AsRawFd;
+
+    const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+    let mut counts = [0_u32; DROPS + 1];
+    let mut size = libc::socklen_t::try_from(size_of_val(&counts)).unwrap_or(0);
+    // SAFETY: `socket` is borrowed, so the descriptor is open; the kernel writes `size` octets at most, which is the
+    // room that `counts` has, and any octets are valid in it.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            counts.as_mut_ptr().cast::<libc::c_void>(),
+            &raw mut size,
+        )
+    };
+    if result == 0 { Ok(counts[DROPS]) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Elsewhere there is nothing like it.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn drops(_socket: &impl AsFd) -> std::io::Result<u32> {
+    Err(std::io::ErrorKind::Unsupported.into())
 }
 
 /// Elsewhere there is nothing like it.

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 
 use socket2::{Domain, Socket, Type};
 
@@ -65,6 +66,14 @@ pub fn open(addr: SocketAddr) -> io::Result<[UdpSocket; 4]> {
     }
     attach(&sockets[0]).map_err(io::Error::other)?;
     Ok(sockets)
+}
+
+/// Datagrams that the kernel dropped because the queue of this socket was full, since it was opened.
+///
+/// # Errors
+/// The system's: it does not count them.
+pub fn kernel_drops(socket: &impl AsFd) -> io::Result<u32> {
+    kernel::drops(socket)
 }
 
 fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<UdpSocket> {

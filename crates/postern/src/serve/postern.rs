@@ -236,7 +236,11 @@ impl Counters {
 }
 
 fn show_gate(gate: &postern_doors::gate::GateStats) -> Value {
+    let lost = gate.kernel_drops;
     json!({
+        "kernel_drops": {
+            "established": lost.established, "ticket": lost.ticket, "cookie": lost.cookie, "rest": lost.rest,
+        },
         "level": gate.level, "received": gate.received, "passed": gate.passed, "by_id": gate.passed_known_id,
         "by_ticket": gate.admitted_ticket, "by_cookie": gate.admitted_cookie, "by_both": gate.admitted_both,
         "answered": gate.answered, "unanswered": gate.unanswered, "garbage": gate.garbage, "bad_id": gate.bad_id,

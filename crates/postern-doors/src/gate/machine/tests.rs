@@ -32,7 +32,7 @@ impl Site {
     }
 
     fn tick(&mut self, cpu: f64) {
-        self.gate.tick(self.now(), Load { cpu });
+        self.gate.tick(self.now(), Load { cpu, ..Load::default() });
     }
 
     /// Lets time pass, a tick each second.

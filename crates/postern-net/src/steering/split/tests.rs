@@ -1,7 +1,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use super::{Queue, open};
+use super::{Queue, kernel_drops, open};
 
 /// An Initial (or, with another `first`, another long packet) with these octets as its token field, length included.
 fn long(first: u8, source_id: usize, field: &[u8]) -> Vec<u8> {
@@ -72,4 +72,27 @@ fn a_second_door_at_the_same_address_is_refused() {
     let sockets = open("127.0.0.1:0".parse().expect("an address")).expect("opened");
     let addr = sockets[0].local_addr().expect("bound");
     assert_eq!(open(addr).expect_err("it is taken").kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_full_queue_is_counted_and_the_others_stay_empty() {
+    let sockets = open("127.0.0.1:0".parse().expect("an address")).expect("opened");
+    let to = sockets[0].local_addr().expect("bound");
+    let client = UdpSocket::bind((to.ip(), 0)).expect("a client");
+    let room = socket2::SockRef::from(&sockets[Queue::Rest as usize]).recv_buffer_size().expect("a size");
+    // Each takes more of the room than its octets.
+    let sent = room / 1_200 + 1;
+    for _ in 0..sent {
+        client.send_to(&[0; 1_200], to).expect("sent");
+    }
+    let lost = kernel_drops(&sockets[Queue::Rest as usize]).expect("counted") as usize;
+    assert!((1..sent).contains(&lost), "{lost} of {sent} in {room} octets");
+    for queue in [Queue::Cookie, Queue::Ticket, Queue::Established] {
+        assert_eq!(kernel_drops(&sockets[queue as usize]).expect("counted"), 0);
+    }
+    // A flood of the rest leaves room for a ticket.
+    let (_, ticket, _) = &kinds()[2];
+    client.send_to(ticket, to).expect("sent");
+    let mut buffer = [0; 2_000];
+    assert!(sockets[Queue::Ticket as usize].recv_from(&mut buffer).is_ok());
 }
