@@ -5,14 +5,15 @@
 //! prefix asks, it has one place; one that asks a thousand times gains nothing over one that asks once. Whoever was served may
 //! take a place again after `1.25 P/C`, `P` being the prefixes that returned a valid cookie lately: the quarter leaves room for those who
 //! come for the first time, who are then served at once. Its /16 or /32 is held to the same among its like, so that a
-//! thousand networks of one owner are one owner. What those who have places leave unused is for anybody.
+//! thousand networks of one owner are one owner: inside of it there is a second queue of the same kind, and only who has had his
+//! turn there goes on to the first. What those who have places leave unused is for anybody.
 //!
 //! Nothing is written for a HELLO: only a cookie that came back, from an address that is real, counts. Proof of work is not
 //! asked for: botnets have more processors than mail servers (Laurie and Clayton 2004).
 
 use std::net::IpAddr;
 
-use super::sketch::{Counter, Hash, Moments};
+use super::sketch::{Counter, Hash, Moments, STAMP_MS};
 
 /// A source as appointments see it: keyed hashes of its /24 and /16, or /48 and /32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,16 @@ pub(super) enum Turn {
     In(u64),
 }
 
+/// How a prefix stands among its like.
+enum Like {
+    /// Nobody of them was served lately.
+    Free,
+    /// It has its turn, then or since then.
+    Has(u64),
+    /// It can have this one.
+    Next(u64),
+}
+
 pub(super) struct Appointments {
     /// Served a second, at most: the aggregate budget over all prefixes.
     rate: f64,
@@ -52,10 +63,10 @@ pub(super) struct Appointments {
     filled_ms: u64,
     narrow: Counter,
     wide: Counter,
-    /// When a prefix was served last; and its /16 or /32, or for when that was given its last place.
+    /// When a prefix was served last; and its /16 or /32, or for when that was given its last turn.
     served: Moments,
     served_wide: Moments,
-    /// The place of a prefix.
+    /// The place of a prefix, and its turn among its like.
     places: Moments,
     /// The last place that was given.
     tail_ms: f64,
@@ -125,11 +136,24 @@ impl Appointments {
             Some(_) => return Turn::In(1_000),
             None => {}
         }
-        if let Turn::In(ms) = self.hold_off(prefixes, now_ms) {
+        if let Turn::In(ms) = self.own_turn(prefixes, now_ms) {
             return Turn::In(ms);
         }
+        let unused = self.tokens >= burst(self.rate) / 2.0;
+        match self.turn_among_like(prefixes, now_ms) {
+            Like::Free => {}
+            _ if unused => {}
+            Like::Has(turn) if turn <= now_ms => {}
+            Like::Has(turn) => return Turn::In(turn - now_ms),
+            Like::Next(turn) if turn > now_ms + PLACE_MS_MAX => return Turn::In(PLACE_MS_MAX),
+            Like::Next(turn) => {
+                self.places.note(among_like(prefixes), turn, now_ms);
+                self.served_wide.note(prefixes.wide, turn, now_ms);
+                return Turn::In(turn - now_ms);
+            }
+        }
         let nobody_waits = self.tail_ms <= now_ms as f64;
-        if (nobody_waits && self.tokens >= 1.0) || self.tokens >= burst(self.rate) / 2.0 {
+        if unused || (nobody_waits && self.tokens >= 1.0) {
             return self.serve(prefixes, now_ms);
         }
         let place = self.tail_ms.max(now_ms as f64) + 1_000.0 / self.rate;
@@ -148,8 +172,13 @@ impl Appointments {
         match self.place(prefixes, now_ms) {
             Some(place) if place > now_ms => Turn::In(place - now_ms),
             Some(_) => Turn::Now,
-            // At once: a place is for those who have shown that their address is real.
-            None => self.hold_off(prefixes, now_ms),
+            None => match (self.own_turn(prefixes, now_ms), self.turn_among_like(prefixes, now_ms)) {
+                (Turn::In(ms), _) => Turn::In(ms),
+                (_, Like::Has(turn)) if turn > now_ms => Turn::In(turn - now_ms),
+                (_, Like::Next(turn)) if turn > now_ms + PLACE_MS_MAX => Turn::In(PLACE_MS_MAX),
+                // At once: a place is for those who have shown that their address is real.
+                _ => Turn::Now,
+            },
         }
     }
 
@@ -168,18 +197,31 @@ impl Appointments {
     }
 
     /// How long a prefix that was served lately must leave the others their turn.
-    fn hold_off(&self, prefixes: Prefixes, now_ms: u64) -> Turn {
-        let left = |last: Option<u64>, turn: u64| last.map_or(0, |last| (last + turn).saturating_sub(now_ms));
-        let narrow = left(self.served.of(prefixes.narrow), self.fair_ms(self.active));
+    fn own_turn(&self, prefixes: Prefixes, now_ms: u64) -> Turn {
+        let turn = self.served.of(prefixes.narrow).map_or(0, |served| served + self.fair_ms(self.active));
+        match turn.saturating_sub(now_ms) {
+            0 => Turn::Now,
+            // Not all who were served in one moment are told the same one.
+            ms => Turn::In(ms + prefixes.narrow % (ms / 4 + 1)),
+        }
+    }
+
+    /// Whose turn it is inside a /16 or /32: it has one after the other.
+    fn turn_among_like(&self, prefixes: Prefixes, now_ms: u64) -> Like {
+        let served = self.served.of(prefixes.narrow).unwrap_or(0);
+        let own = self.places.of(among_like(prefixes));
+        if let Some(turn) = own.filter(|&turn| turn > served && turn + PLACE_GOOD_MS > now_ms) {
+            return Like::Has(turn);
+        }
         // Two at the least: who is alone so far does not fill the whole queue before a second one comes. Where there are
         // many, an honest prefix may have a bot for a neighbour: a wide one gets several turns.
         let active = self.active_wide.max(2);
         let turns = (active / 64).clamp(1, 16);
-        let wide = left(self.served_wide.of(prefixes.wide), self.fair_ms(active) / u64::from(turns));
-        match narrow.max(wide) {
-            0 => Turn::Now,
-            // Prefixes of one /16 are not all told the same moment.
-            ms => Turn::In(ms + prefixes.narrow % (ms / 4 + 1)),
+        // What a stamp cannot tell apart would be one turn.
+        let apart = (self.fair_ms(active) / u64::from(turns)).max(STAMP_MS);
+        match self.served_wide.of(prefixes.wide) {
+            Some(last) if last + apart > now_ms => Like::Next(last + apart),
+            _ => Like::Free,
         }
     }
 
@@ -205,6 +247,11 @@ impl Appointments {
     }
 }
 
+/// The key of a prefix's turn inside its /16 or /32, beside that of its place.
+fn among_like(prefixes: Prefixes) -> u64 {
+    prefixes.narrow ^ prefixes.wide
+}
+
 /// What may come at once after a quiet time.
 fn burst(rate: f64) -> f64 {
     (rate / 2.0).max(4.0)
@@ -214,7 +261,7 @@ fn burst(rate: f64) -> f64 {
 const COUNTED_MS_MIN: u64 = 60_000;
 /// A place is lost when it is missed by more than a cookie's life.
 const PLACE_GOOD_MS: u64 = 120_000;
-/// Places further away than this are not given: cookies are good for 2,580 s, and by then the sender has used port 25.
+/// Places and turns further away than this are not given: cookies are good for 2,580 s, and by then the sender has used port 25.
 const PLACE_MS_MAX: u64 = 2_000_000;
 /// Likewise, with a quarter more for spreading.
 const FAIR_MS_MAX: u64 = 2_000_000;

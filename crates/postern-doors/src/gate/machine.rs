@@ -371,6 +371,10 @@ impl Gate {
             Shown::Spent | Shown::Copied | Shown::Far | Shown::Other(_) => return Verdict::Drop(DropReason::Used),
             Shown::First => {}
         }
+        // Before its turn is used up for nothing; whoever asks again has another cookie, and other places.
+        if !self.cookies.has_room(key) {
+            return Verdict::Drop(DropReason::Full);
+        }
         let prefixes = Prefixes::of(&self.hash, ip.to_canonical());
         self.appointments.note_active(prefixes);
         let held = self.marks.take(&self.hash, ip, now.unix_s);

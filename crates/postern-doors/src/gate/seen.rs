@@ -91,6 +91,11 @@ impl Seen {
         Shown::First
     }
 
+    /// Could it be remembered?
+    pub(super) fn has_room(&mut self, key: u64) -> bool {
+        self.tables[0].free(key).is_some()
+    }
+
     /// Takes it for used. False: there is no room, and who cannot be remembered is not let in.
     pub(super) fn take(&mut self, key: u64, by: By) -> bool {
         self.put(key, by, 1)

@@ -165,11 +165,13 @@ impl Moments {
 
     /// The last moment noted; `None`: none in the last hour at least.
     pub(super) fn of(&self, key: u64) -> Option<u64> {
-        (0..2).find_map(|generation| {
+        let of = |generation: usize| {
             let rows = &self.rows[generation];
             let stamp = self.places(key).map(|place| rows[place]).into_iter().min().filter(|&stamp| stamp > 0)?;
             Some(self.began_ms[generation] + u64::from(stamp - 1) * STAMP_MS)
-        })
+        };
+        // What the older one says may still be to come.
+        of(0).max(of(1))
     }
 
     fn places(&self, key: u64) -> [usize; ROWS] {
@@ -185,7 +187,7 @@ impl Moments {
 
 const ROWS: usize = 3;
 /// Sixteen bits of quarters are 4.5 hours: a generation, and three hours to come.
-const STAMP_MS: u64 = 250;
+pub(super) const STAMP_MS: u64 = 250;
 const GENERATION_MS: u64 = 3_600_000;
 const _: () = assert!(2 * GENERATION_MS / STAMP_MS < u16::MAX as u64);
 

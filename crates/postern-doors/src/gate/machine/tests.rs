@@ -1,11 +1,13 @@
 //! The gate under hostile and honest packets, with a clock of the test's own.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use postern_proto::door::limits::{CHALLENGE_BYTES, HELLO_BYTES_MIN, TICKET_LIFE_S};
 use postern_proto::door::{
     Challenge, Keyring, Kind, Master, PeerClass, Ticket, TicketBody, hello, make_cid, mint, token_of,
 };
+
+mod crowds;
 
 use super::{AdmittedBy, DropReason, Gate, GateOptions, Level, Load, Now, Verdict};
 
@@ -109,6 +111,8 @@ impl Site {
         match self.show(&datagram, source) {
             Verdict::Pass => Ok(()),
             Verdict::Answer => Err(Challenge::parse(&self.answer, nonce).map_or(u32::MAX, |later| later.wait_s())),
+            // No place to remember it: it asks anew.
+            Verdict::Drop(DropReason::Full) => Err(1),
             Verdict::Drop(why) => panic!("a cookie of ours is not dropped: {why:?}"),
         }
     }
@@ -256,6 +260,47 @@ fn a_ticket_of_another_network_needs_a_cookie_too() {
 }
 
 #[test]
+fn spoofed_hellos_change_no_turn_of_anybody() {
+    let mut site = Site::new(GateOptions::default());
+    crowd_out(&mut site);
+    assert_eq!(site.gate.level(), Level::Appointments);
+    let before = site.gate.stats();
+    assert!(before.fair_wait_ms > 1_000, "{before:?}");
+    let served: Vec<u32> =
+        (0..200).map(|n| site.hello(v4(0x0b00_0000 + n * 256)).expect("answered").wait_s()).collect();
+    assert!(served.iter().any(|&wait_s| wait_s > 0), "some were served and wait for their next turn");
+    for n in 0..10_000_u32 {
+        let _answer = site.hello(v4(0xc000_0000 + n * 256));
+    }
+    // In the same second, so that time does not move the turns.
+    site.tick(0.0);
+    let again: Vec<u32> = (0..200).map(|n| site.hello(v4(0x0b00_0000 + n * 256)).expect("answered").wait_s()).collect();
+    assert_eq!(again, served);
+    let after = site.gate.stats();
+    assert_eq!(
+        (after.fair_wait_ms, after.prefixes, after.waiting, after.level),
+        (before.fair_wait_ms, before.prefixes, before.waiting, before.level)
+    );
+}
+
+#[test]
+fn bodies_of_tickets_are_opened_so_often_in_a_second_and_then_no_more() {
+    let mut site = Site::new(GateOptions::default());
+    let mut passed = 0;
+    for _ in 0..20_100 {
+        let ticket = site.ticket(home());
+        let (_, datagram) = site.ticket_initial(&ticket);
+        passed += u32::from(site.show(&datagram, home()) == Verdict::Pass);
+    }
+    // One in a thousand finds no place to be remembered in.
+    assert!((19_900..=20_000).contains(&passed), "{passed}");
+    site.pass(1);
+    let ticket = site.ticket(home());
+    let (_, datagram) = site.ticket_initial(&ticket);
+    assert_eq!(site.show(&datagram, home()), Verdict::Pass);
+}
+
+#[test]
 fn a_captured_connection_id_is_of_no_use_from_anywhere_else() {
     let mut site = Site::new(GateOptions::default());
     let id = site.gate.new_cid();
@@ -275,139 +320,10 @@ fn an_id_brings_no_more_packets_in_a_second_than_one_may() {
     let mut site = Site::new(GateOptions::default());
     let id = site.gate.new_cid();
     let passed = (0..30_000).filter(|_| site.show(&short(&id), home()) == Verdict::Pass).count();
-    assert_eq!(passed, 20_000);
+    // One in a thousand finds no place to be remembered in.
+    assert!((19_900..=20_000).contains(&passed), "{passed}");
     site.pass(1);
     assert_eq!(site.show(&short(&id), home()), Verdict::Pass);
-}
-
-/// Somebody who wants in, as often and as early as it is of use.
-#[derive(Clone, Copy)]
-struct Caller {
-    source: SocketAddr,
-    /// A bot comes again as soon as it was let in.
-    bot: bool,
-    since_ms: u64,
-    cookie: Option<Challenge>,
-}
-
-/// Plays callers, each from its beginning on, for so many seconds. How long each of the honest waited; those still
-/// outside at the end count with the time that they have waited so far.
-fn play(site: &mut Site, callers: &mut [Caller], seconds: u64) -> Vec<u64> {
-    use std::cmp::Reverse;
-    use std::collections::BinaryHeap;
-
-    let mut calls: BinaryHeap<_> =
-        callers.iter().enumerate().map(|(i, caller)| Reverse((caller.since_ms, i))).collect();
-    let mut waits = Vec::new();
-    let mut ticked = site.ms;
-    let end = site.ms + seconds * 1_000;
-    while let Some(Reverse((at, i))) = calls.pop().filter(|Reverse((at, _))| *at < end) {
-        while ticked + 1_000 <= at {
-            ticked += 1_000;
-            site.ms = ticked;
-            site.tick(0.1);
-        }
-        site.ms = at;
-        let caller = &mut callers[i];
-        let cookie = match caller.cookie.take() {
-            Some(cookie) if cookie.terms.not_after >= site.now().unix_s => Some(cookie),
-            _ => site.hello(caller.source),
-        };
-        // What is not answered is asked again.
-        let Some(cookie) = cookie else {
-            calls.push(Reverse((at + 1_000, i)));
-            continue;
-        };
-        let wait_s = cookie.terms.not_before.saturating_sub(site.now().unix_s);
-        if wait_s > 0 {
-            caller.cookie = Some(cookie);
-            calls.push(Reverse((at + u64::from(wait_s) * 1_000, i)));
-            continue;
-        }
-        match site.come(caller.source, &cookie) {
-            Ok(()) if caller.bot => calls.push(Reverse((at + 1, i))),
-            Ok(()) => {
-                waits.push(at - caller.since_ms);
-                caller.since_ms = u64::MAX;
-            }
-            Err(wait_s) => {
-                let nonce = *cookie.token()[2..].first_chunk().expect("a nonce");
-                caller.cookie = Challenge::parse(&site.answer, nonce);
-                calls.push(Reverse((at + u64::from(wait_s.min(3_000)) * 1_000, i)));
-            }
-        }
-    }
-    site.ms = end;
-    waits.extend(
-        callers.iter().filter(|caller| !caller.bot && caller.since_ms < end).map(|caller| end - caller.since_ms),
-    );
-    waits.sort_unstable();
-    waits
-}
-
-/// Of this many networks spread over the whole address space, all within ten seconds.
-fn botnet(networks: u32) -> Vec<Caller> {
-    let bot = |n: u32| Caller {
-        source: v4(n.wrapping_mul(429_497)),
-        bot: true,
-        since_ms: u64::from(n.wrapping_mul(2_654_435_761) % 10_000),
-        cookie: None,
-    };
-    (0..networks).map(bot).collect()
-}
-
-fn honest(source: SocketAddr, since_ms: u64) -> Caller {
-    Caller { source, bot: false, since_ms, cookie: None }
-}
-
-#[test]
-fn ten_thousand_attacking_networks_delay_a_fresh_one_by_no_more_than_their_fair_turn() {
-    let mut site = Site::new(GateOptions::default());
-    let fair_ms = u64::from(10_001_u32 / 50) * 1_000;
-    let mut callers = botnet(10_000);
-    // One honest stranger every five seconds, each from a network of its own.
-    callers.extend((0..240).map(|n| honest(v4(0x0c00_abcd + n * 0x0101_0100), u64::from(n) * 5_000)));
-    let waits = play(&mut site, &mut callers, 1_300);
-    let (median, worst) = (waits[waits.len() / 2], waits[waits.len() - 1]);
-    let served = site.gate.stats().admitted_cookie;
-    println!("{} honest: median {median} ms, worst {worst} ms (fair {fair_ms}), {served} served", waits.len());
-    assert!(served > 1_300 * 50 * 7 / 10, "{served}: what can be served is served");
-    assert!(worst <= fair_ms * 3 / 2, "worst {worst}");
-    assert!(median <= 5_000, "median {median}");
-}
-
-#[test]
-fn inside_an_attacked_slash_16_an_honest_stranger_waits_for_its_turn_among_the_attackers() {
-    let mut site = Site::new(GateOptions::default());
-    let mut callers = botnet(10_000);
-    // All other /24s of one /16 attack as well.
-    callers.extend((1..256).map(|n| Caller {
-        source: v4(0x5000_0000 + n * 256 + 1),
-        bot: true,
-        since_ms: u64::from(n) * 30,
-        cookie: None,
-    }));
-    callers.extend((0..8).map(|n| honest(v4(0x5000_0010 + n), 60_000 + u64::from(n) * 60_000)));
-    let waits = play(&mut site, &mut callers, 3_600);
-    println!("inside an attacked /16: {:?} s", waits.iter().map(|ms| ms / 1_000).collect::<Vec<_>>());
-    assert_eq!(waits.len(), 8);
-}
-
-#[test]
-fn networks_inside_one_slash_32_count_as_one_among_their_like() {
-    let mut site = Site::new(GateOptions::default());
-    let bot = |n: u32| {
-        let bits = 0x2001_0db8_u128 << 96 | u128::from(n % 65_536) << 80 | 1;
-        SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(bits)), 9)
-    };
-    let mut callers: Vec<Caller> =
-        (0..20_000).map(|n| Caller { source: bot(n), bot: true, since_ms: u64::from(n), cookie: None }).collect();
-    let fresh = |n: u16| SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2a00, n, 1, 0, 0, 0, 0, 1)), 9);
-    callers.extend((0..20).map(|n| honest(fresh(n), 30_000 + u64::from(n) * 4_000)));
-    let waits = play(&mut site, &mut callers, 120);
-    println!("20,000 networks of one /32: honest strangers waited {waits:?} ms");
-    // Twice what one attacking network would cost: a turn.
-    assert!(waits[19] <= 10_000 && waits[10] <= 3_000, "{waits:?}");
 }
 
 #[test]
