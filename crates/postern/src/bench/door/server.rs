@@ -28,6 +28,9 @@ pub(super) struct Subject {
     entry: Entry,
 }
 
+/// A way to serve: its name in tables, and how to start it.
+pub(super) type Way = (&'static str, fn() -> Result<Subject, Failure>);
+
 /// How ours runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ours {
@@ -81,7 +84,7 @@ impl Subject {
     }
 
     /// All of them by name: the two to compare with, and ours.
-    pub(super) fn each() -> [(&'static str, fn() -> Result<Self, Failure>); 3] {
+    pub(super) fn each() -> [Way; 3] {
         [
             (StockKind::Accept.as_str(), || Self::stock(StockKind::Accept)),
             (StockKind::Retry.as_str(), || Self::stock(StockKind::Retry)),
