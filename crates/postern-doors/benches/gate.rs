@@ -22,7 +22,7 @@ fn main() {
     let quick = !std::env::args().any(|arg| arg == "--bench");
     let (rounds, colds) = if quick { (1, 10) } else { (200, 300) };
     let mut site = Site::new();
-    println!("{:<32} {:>8} {:>8}   ns a datagram", "", "hot", "cold");
+    println!("{:<32} {:>8} {:>8} {:>8}   ns a datagram", "", "hot", "cold", "goal");
     for (name, packets, expected, shown_before) in site.kinds() {
         // What is shown a few times only is measured over fewer rounds.
         let rounds = if matches!(shown_before, Times::Few) { rounds.min(4) } else { rounds };
@@ -36,9 +36,20 @@ fn main() {
             site.hot(&packets, rounds, expected)
         };
         let cold = site.cold(&packets[..colds], expected);
-        println!("{name:<32} {hot:>8.0} {cold:>8.0}");
+        println!("{name:<32} {hot:>8.0} {cold:>8.0} {:>8}", goal(name));
     }
     println!("{} KiB of tables", site.gate.bytes() >> 10);
+}
+
+/// Hot, of the design; a slow day of the machine does not fail.
+fn goal(name: &str) -> &'static str {
+    match name {
+        "garbage" => "20",
+        "no token" | "bad id" => "25",
+        "bad ticket" | "stolen ticket" | "bad cookie" => "80",
+        "HELLO and its CHALLENGE" => "250",
+        _ => "",
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -128,6 +139,13 @@ impl Site {
             let packets = (0..PACKETS).map(|_| self.bad(reason)).collect();
             kinds.push((name, packets, Verdict::Drop(reason), times));
         }
+        // Good, but for the connection id that it is shown for.
+        let steal = |(mut datagram, source): Packet| {
+            datagram[6] ^= 1;
+            (datagram, source)
+        };
+        let packets = (0..PACKETS).map(|_| steal(self.good_ticket())).collect();
+        kinds.push(("stolen ticket", packets, Verdict::Drop(DropReason::BadTicket), Times::Often));
         let packets = (0..PACKETS).map(|_| self.good_id()).collect();
         kinds.push(("id", packets, Verdict::Pass, Times::Often));
         let packets = (0..PACKETS).map(|_| self.good_ticket()).collect();
@@ -151,7 +169,7 @@ impl Site {
                 let key_id = self.key_id();
                 initial(
                     &id,
-                    &[vec![0x40, 0x42, 0x81, key_id], self.random::<60>().to_vec(), time_and(&[1; 8])].concat(),
+                    &[vec![0x40, 0x42, 0x81, key_id], self.random::<52>().to_vec(), time_and(&[1; 8])].concat(),
                 )
             }
             DropReason::BadCookie => {

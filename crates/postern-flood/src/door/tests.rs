@@ -27,8 +27,11 @@ fn plan(target: SocketAddr, attack: Attack) -> DoorPlan {
     plan
 }
 
+/// What came, and from where.
+type Captured = Vec<(IpAddr, Vec<u8>)>;
+
 /// A socket that keeps what comes, until nothing has come for a while.
-fn capture() -> (SocketAddr, thread::JoinHandle<Vec<(IpAddr, Vec<u8>)>>) {
+fn capture() -> (SocketAddr, thread::JoinHandle<Captured>) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 16 << 20);
     let target = socket.local_addr().unwrap();
