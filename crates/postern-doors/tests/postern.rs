@@ -39,7 +39,9 @@ struct Site {
     spool: Spool,
     key: PublicKey,
     friend: KeyPair,
-    dir: tempfile::TempDir,
+    /// One for all: whoever opens it a second time sweeps away what the first is about to put into it.
+    purse: Purse,
+    _dir: tempfile::TempDir,
 }
 
 fn key() -> KeyPair {
@@ -67,7 +69,8 @@ impl Site {
             Arc::new(ArcSwap::from_pointee(modes)),
             options,
         );
-        Self { postern: Some(postern.unwrap()), spool, key: own.public().clone(), friend, dir }
+        let purse = Purse::open(&dir.path().join("purse")).unwrap();
+        Self { postern: Some(postern.unwrap()), spool, key: own.public().clone(), friend, purse, _dir: dir }
     }
 
     fn postern(&self) -> &Postern {
@@ -84,7 +87,7 @@ impl Site {
     }
 
     fn purse(&self) -> Purse {
-        Purse::open(&self.dir.path().join("purse")).unwrap()
+        self.purse.clone()
     }
 
     fn client(&self, domain: &str, key: KeyPair) -> DoorClient {
