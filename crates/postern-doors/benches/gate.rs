@@ -91,19 +91,21 @@ impl Site {
         self.gate.handle(datagram, *source, NOW, &mut answer)
     }
 
+    /// The best of some rounds: what others do on the machine only adds.
     fn hot(&mut self, packets: &[Packet], rounds: usize, expected: Verdict) -> f64 {
         let mut answer = [0; CHALLENGE_BYTES];
         let mut wrong = 0;
-        let began = Instant::now();
+        let mut best = u128::MAX;
         for _ in 0..rounds {
+            let began = Instant::now();
             for (datagram, source) in packets {
                 let verdict = black_box(self.gate.handle(black_box(datagram), *source, NOW, &mut answer));
                 wrong += usize::from(verdict != expected);
             }
+            best = best.min(began.elapsed().as_nanos());
         }
-        let spent = began.elapsed();
         assert_eq!(wrong, 0, "{expected:?} was expected");
-        spent.as_nanos() as f64 / (packets.len() * rounds) as f64
+        best as f64 / packets.len() as f64
     }
 
     /// The median of single datagrams, each after all caches were filled with something else; less what the clock costs.
@@ -162,7 +164,12 @@ impl Site {
     fn bad(&mut self, reason: DropReason) -> Packet {
         let (id, source) = (self.random(), self.source());
         let datagram = match reason {
-            DropReason::BadId => short(&id),
+            DropReason::BadId => {
+                // Of this hour's key: else it falls before the hash.
+                let mut id = self.gate.new_cid();
+                id[15] ^= 1;
+                short(&id)
+            }
             DropReason::NoToken => initial(&id, &[0]),
             DropReason::BadTicket => {
                 // Of today's key: else it falls before the hash.
