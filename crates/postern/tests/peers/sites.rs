@@ -17,7 +17,7 @@ use crate::harness::postern::Postern;
 use crate::harness::postfix::{self, Postfix, Setup};
 use crate::harness::senders::{SWAKS, swaks};
 use crate::harness::zones::{KEYGEN, NSD, SIGN, Signed, UNBOUND, Zone, Zones};
-use crate::harness::{Guard, Peers, Scratch, maildir, wait_for, wait_within};
+use crate::harness::{Guard, Owner, Peers, Scratch, maildir, wait_for, wait_within};
 use crate::{awkward_message, postern};
 
 /// The port of every postern here.
@@ -70,6 +70,8 @@ impl Plan {
         let setup = Setup { hostname: &hostname, domain, mailboxes: &[user], main, core: None };
         let postfix = network.on(host, || Postfix::start(peers, &setup));
         let scratch = Scratch::new("site");
+        // As a package makes it; `identity` makes the key in it before the first start.
+        scratch.dir("data", Owner::Caller);
         let (address, dns) = (Network::address(host), Network::address(DNS_HOST));
         let dir = scratch.path().display();
         let text = format!(
