@@ -79,7 +79,7 @@ impl Plan {
              [smtp]\nlisten = \"{address}:25\"\n[door]\nlisten = \"{address}:{DOOR}\"\n\
              [relay]\nlisten = \"127.0.0.1:{RELAY}\"\nnext_hop = \"mx\"\n\
              [dns]\nresolver = \"{dns}:53\"\ndnssec = \"{dir}/anchor\"\n\
-             [recipients]\n\"{domain}\" = \"any\"\n[log]\nlevel = \"debug\"\n",
+             [recipients]\n\"{domain}\" = \"any\"\n[log]\nlevel = \"info\"\n",
             next_hop = postfix.port,
         );
         let config = scratch.file("postern.toml", text);
@@ -167,7 +167,7 @@ impl Site {
 
     /// Connections to port 25.
     fn port_25(&self) -> u64 {
-        counter(&self.status(), "/doors/smtp/accepted")
+        counter(&self.status(), &format!("/doors/smtp {}:25/accepted", Network::address(self.host)))
     }
 
     /// What waits is tried now.
