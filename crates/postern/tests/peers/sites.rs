@@ -79,7 +79,7 @@ impl Plan {
              [smtp]\nlisten = \"{address}:25\"\n[door]\nlisten = \"{address}:{DOOR}\"\n\
              [relay]\nlisten = \"127.0.0.1:{RELAY}\"\nnext_hop = \"mx\"\n\
              [dns]\nresolver = \"{dns}:53\"\ndnssec = \"{dir}/anchor\"\n\
-             [recipients]\n\"{domain}\" = \"any\"\n[log]\nlevel = \"info\"\n",
+             [recipients]\n\"{domain}\" = \"any\"\n[drain]\nretry_first = \"2s\"\n",
             next_hop = postfix.port,
         );
         let config = scratch.file("postern.toml", text);
@@ -138,7 +138,7 @@ impl World {
         assert!(talk.taken, "{}", talk.text);
     }
 
-    /// The mail that has arrived at `site` when there are `count`, oldest first is not promised.
+    /// The mail at `site` as soon as `count` messages are there; in no order.
     fn arrived(&self, site: &Site, count: usize) -> Vec<Vec<u8>> {
         let what = format!("{count} messages at {}", site.domain);
         let found = wait_within(LONG, &what, || {
