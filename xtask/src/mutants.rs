@@ -27,9 +27,10 @@ const WRITER: &str = "crates/postern-spool/src/engine/writer.rs";
 const SIM: &[&str] = &["--package", "postern-sim", "--test", "spool"];
 const SPOOL: &[&str] = &["--package", "postern-spool", "--lib"];
 const DOORS: &[&str] = &["--package", "postern-doors", "--lib"];
+const POSTERN: &[&str] = &["--package", "postern-doors", "--test", "postern"];
 const POWER: &str = "nothing_promised_is_lost_when_the_power_goes_at_any_moment";
 
-const MUTANTS: [Mutant; 11] = [
+const MUTANTS: [Mutant; 15] = [
     Mutant {
         name: "no-sync",
         file: WRITER,
@@ -137,6 +138,38 @@ const MUTANTS: [Mutant; 11] = [
         to: "        self.wash(domain, n);\n",
         cargo: &["--package", "postern-trust", "--lib"],
         test: "book::tests::known::a_replayed_newsletter_makes_no_address_known",
+    },
+    Mutant {
+        name: "no-seen-sketch",
+        file: "crates/postern-doors/src/gate/seen.rs",
+        from: "                return Shown::Other(entry.others);\n",
+        to: "                continue;\n",
+        cargo: DOORS,
+        test: "gate::machine::tests::a_million_replays_of_a_ticket_create_nothing_and_its_owner_is_served_at_level_two",
+    },
+    Mutant {
+        name: "id-for-any-address",
+        file: "crates/postern-doors/src/gate/bindings.rs",
+        from: "if binding.address != address {",
+        to: "if binding.address != address && binding.packets == 0 {",
+        cargo: DOORS,
+        test: "gate::machine::tests::a_captured_connection_id_is_of_no_use_from_anywhere_else",
+    },
+    Mutant {
+        name: "ticket-of-any-domain",
+        file: "crates/postern-doors/src/postern/peer.rs",
+        from: "&& body.domain_tag != threshold.keys(|keys| keys.domain_tag(domain))",
+        to: "&& body.domain_tag == 0 && threshold.keys(|keys| keys.domain_tag(domain)) == 0",
+        cargo: POSTERN,
+        test: "a_ticket_is_for_the_domain_that_it_was_given_to",
+    },
+    Mutant {
+        name: "author-unread",
+        file: "crates/postern-doors/src/runtime.rs",
+        from: "let Some(author) = author else { return Ok(()) };\n        let peer",
+        to: "let Some(author) = author.filter(|author| author.is_ok() && author.is_err()) else { return Ok(()) };\n        let peer",
+        cargo: POSTERN,
+        test: "an_author_of_another_domain_is_told_to_use_the_mx_and_nothing_is_stored",
     },
 ];
 

@@ -111,6 +111,12 @@ impl Slot {
         self.fired.get()
     }
 
+    /// The door is to be closed, or the connection that this is a stream of.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        self.wake();
+    }
+
     /// Whether the door is to be closed.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.get()
@@ -203,8 +209,7 @@ impl Slots {
     /// Tells all that the door is to be closed.
     pub(crate) fn stop(&self) {
         for slot in self.slots.borrow().iter().flatten() {
-            slot.stopping.set(true);
-            slot.wake();
+            slot.stop();
         }
     }
 }

@@ -84,6 +84,11 @@ impl Shell {
         shell
     }
 
+    /// What it shares with its thread.
+    pub(crate) fn slot(&self) -> &Rc<Slot> {
+        &self.slot
+    }
+
     /// Around a mail stream of the postern. It was greeted by ACCEPT, and TLS is on; messages come no slower than
     /// `floor` octets a second.
     pub(crate) fn on_stream(
@@ -333,6 +338,11 @@ impl Shell {
                 self.need = Need::Close;
             } else if now >= self.conn.session().next_timeout() {
                 count(&self.core.shared.stats.timeouts);
+                if let Some(peer) = &self.slot.principal
+                    && self.conn.session().is_receiving()
+                {
+                    peer.too_slow.set(true);
+                }
                 self.need = self.conn.handle_timeout(now, out, world);
                 if !self.conn.session().awaits_answer() {
                     // A verdict about a recipient that comes now is for nobody.

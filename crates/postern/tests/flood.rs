@@ -98,3 +98,37 @@ fn the_command_writes_json_page_and_ledger() {
     assert_eq!(ledger.lines().count() as u64, accepted(0) + accepted(1));
     assert!(std::fs::read_to_string(dir.path().join("page.html")).expect("written").contains("<svg"));
 }
+
+#[test]
+fn a_friends_mail_comes_through_the_postern_while_it_is_flooded() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["--mode", "collect", "--door", "127.0.0.1:0"]);
+    let key = dir.path().join("friend.pem");
+    let friend = postern_net::door::KeyPair::load_or_make(&key).expect("written");
+    let pinned = postern(dir.path(), &["peer", "add", "friend.example", &friend.public().to_string()]);
+    assert_eq!(pinned.code, 0, "{}", pinned.err);
+    let (door, key) = (server.addr("door").to_string(), key.display().to_string());
+    let flood = [
+        &["flood", "--door", &door, "--attack", "naive,aware,abandon,replay-elsewhere,captured-id"][..],
+        &["--rate", "500", "--packets", "1500", "--for", "3s", "--friends", "2", "--friend-rate", "10"],
+        &["--new-links", "3", "--key", &key, "--domain", "friend.example", "--patience", "30s", "--json"],
+    ];
+    let said = postern(dir.path(), &flood.concat());
+    assert_eq!(said.code, 0, "{}", said.err);
+    let report: Value = serde_json::from_str(&said.out).expect("JSON");
+    let friends = report["friends"].as_array().expect("two kinds");
+    let number = |friends: &Value, key: &str| friends[key].as_u64().expect("a number");
+    assert_eq!(friends.len(), 2, "{report}");
+    for friends in friends {
+        assert!(number(friends, "offered") >= 9, "{report}");
+        assert_eq!(number(friends, "accepted"), number(friends, "offered"), "{report}");
+    }
+    for attack in report["attacks"].as_array().expect("five") {
+        assert!(number(attack, "packets") > 0, "{report}");
+    }
+    assert_eq!(report["kernel"]["door_sockets"], 4, "{report}");
+    server.wait_until_drained();
+    let arrived = delivered(&server.dir.join("postern-data/mail")).len() as u64;
+    let accepted: u64 = friends.iter().map(|friends| number(friends, "accepted")).sum();
+    assert_eq!(arrived, accepted, "each 250 arrived, and nothing of the others: {report}");
+}

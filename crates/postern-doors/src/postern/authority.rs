@@ -6,6 +6,8 @@
 //! alone is no ground: `evil.example` may say `MAIL FROM:<x@evil.example>` above `From: bank`.
 //! [`crate::runtime::World`] asks for each message.
 
+use std::cell::Cell;
+
 use postern_proto::author::Author;
 
 /// Who stands behind a mail stream, as it was proven.
@@ -15,6 +17,9 @@ pub(crate) struct Principal {
     pub(crate) domain: Box<str>,
     /// Its organisational domain (RFC 9989), lower-case; the domain itself where none is known.
     pub(crate) org: Box<str>,
+    /// A message on one of its streams came below the floor of its class: noted by the stream, acted on by the
+    /// connection.
+    pub(crate) too_slow: Cell<bool>,
 }
 
 /// Why a message of this author may come by this stream.

@@ -12,6 +12,7 @@ use super::stats::PosternStats;
 use crate::limits;
 
 /// Counts. Bounded by `peers_max`: a domain without a connection is not in it.
+#[derive(Debug)]
 pub(super) struct House {
     peers_max: usize,
     window_bytes_max: u64,
@@ -19,7 +20,7 @@ pub(super) struct House {
     stats: Arc<PosternStats>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Inside {
     by_org: HashMap<Box<str>, u32>,
     peers: usize,
@@ -35,13 +36,19 @@ pub(super) enum NoRoom {
     House,
 }
 
-/// A place in the house, and its window; both are given back when it is dropped.
+/// A place in the house, given back when it is dropped.
+#[derive(Debug)]
 pub(super) struct Place {
     house: Rc<House>,
     org: Box<str>,
-    pub(super) window_bytes: u64,
-    /// It got a stranger's window, because the others' part is used up.
-    pub(super) narrowed: bool,
+}
+
+/// The window of one connection, from its first packet to its last: given back when it is dropped. QUIC takes back
+/// nothing that was granted, so neither does this.
+#[derive(Debug)]
+pub(super) struct Window {
+    house: Rc<House>,
+    bytes: u64,
 }
 
 impl House {
@@ -59,15 +66,50 @@ impl House {
         if inside.by_org.get(org).is_some_and(|&open| open >= class.limits().connections) {
             return Err(NoRoom::Domain);
         }
-        let wanted = class.limits().window_bytes;
-        let narrowed = inside.window_bytes + wanted > self.window_bytes_max * may_fill as u64 / 100;
-        let window_bytes = if narrowed { PeerClass::Stranger.limits().window_bytes } else { wanted };
         *inside.by_org.entry(org.into()).or_default() += 1;
         inside.peers += 1;
-        inside.window_bytes += window_bytes;
         self.stats.open.store(inside.peers as u64, Relaxed);
-        self.stats.window_bytes.store(inside.window_bytes, Relaxed);
-        Ok(Place { house: Rc::clone(self), org: org.into(), window_bytes, narrowed })
+        Ok(Place { house: Rc::clone(self), org: org.into() })
+    }
+
+    /// A window for a connection that begins, and the class whose window it is: its own, or a stranger's when its part
+    /// of all windows is used up.
+    pub(super) fn window(self: &Rc<Self>, class: PeerClass) -> (Window, PeerClass) {
+        let mut window = Window { house: Rc::clone(self), bytes: 0 };
+        if window.grow(class) {
+            return (window, class);
+        }
+        window.take(PeerClass::Stranger.limits().window_bytes);
+        (window, PeerClass::Stranger)
+    }
+}
+
+impl Window {
+    /// Makes it that of a class. False: there is no room for that, it stays as it is.
+    pub(super) fn grow(&mut self, class: PeerClass) -> bool {
+        let more = class.limits().window_bytes.saturating_sub(self.bytes);
+        let house = &self.house;
+        let may_fill = house.window_bytes_max * u64::from(limits::HEADROOM[class as usize]) / 100;
+        if more > 0 && house.inside.borrow().window_bytes + more > may_fill {
+            return false;
+        }
+        self.take(more);
+        true
+    }
+
+    fn take(&mut self, more: u64) {
+        self.bytes += more;
+        let mut inside = self.house.inside.borrow_mut();
+        inside.window_bytes += more;
+        self.house.stats.window_bytes.store(inside.window_bytes, Relaxed);
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let mut inside = self.house.inside.borrow_mut();
+        inside.window_bytes -= self.bytes;
+        self.house.stats.window_bytes.store(inside.window_bytes, Relaxed);
     }
 }
 
@@ -81,9 +123,7 @@ impl Drop for Place {
             }
         }
         inside.peers -= 1;
-        inside.window_bytes -= self.window_bytes;
         self.house.stats.open.store(inside.peers as u64, Relaxed);
-        self.house.stats.window_bytes.store(inside.window_bytes, Relaxed);
     }
 }
 
@@ -104,14 +144,32 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_the_proven_leaves_room_and_memory_for_the_known() {
+    fn a_crowd_of_the_proven_leaves_room_for_the_known() {
         let house = House::new(100, 20 << 20, Arc::default());
         let crowd: Vec<_> =
             (0..100).filter_map(|n| house.enter(&format!("d{n}.example"), PeerClass::Proven).ok()).collect();
         assert_eq!(crowd.len(), 60);
         assert_eq!(house.enter("new.example", PeerClass::Proven).err(), Some(NoRoom::House));
-        assert!(crowd.last().is_some_and(|place| place.narrowed), "12 MiB of windows were their part");
-        let friend = house.enter("friend.example", PeerClass::Known);
-        assert_eq!(friend.map(|place| place.window_bytes), Ok(4 << 20));
+        assert!(house.enter("friend.example", PeerClass::Known).is_ok());
+    }
+
+    #[test]
+    fn windows_beyond_a_class_s_part_are_those_of_strangers_and_all_come_back() {
+        let house = House::new(100, 20 << 20, Arc::default());
+        let crowd: Vec<_> = (0..100).map(|_| house.window(PeerClass::Proven)).collect();
+        let whole = crowd.iter().filter(|(_, class)| *class == PeerClass::Proven).count();
+        assert_eq!(whole, 48, "12 MiB are their part");
+        // 52 small ones beside them are 3.25 MiB.
+        let (friend, class) = house.window(PeerClass::Known);
+        assert_eq!((friend.bytes, class), (4 << 20, PeerClass::Known));
+        let (late, class) = house.window(PeerClass::Known);
+        assert_eq!((late.bytes, class), (64 << 10, PeerClass::Stranger));
+        drop((crowd, late));
+        let (mut stranger, _) = house.window(PeerClass::Stranger);
+        assert!(stranger.grow(PeerClass::Known));
+        assert!(stranger.grow(PeerClass::Proven), "it has that and more");
+        assert_eq!(stranger.bytes, 4 << 20);
+        drop((friend, stranger));
+        assert_eq!(house.inside.borrow().window_bytes, 0);
     }
 }

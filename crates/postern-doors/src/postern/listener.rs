@@ -67,6 +67,7 @@ pub(super) async fn run(site: Site<'_>, mut stopped: watch::Receiver<Option<Dura
             stats: Arc::clone(stats),
             proofs: std::cell::Cell::default(),
             stopped: stopped.clone(),
+            lifetime_max: options.lifetime_max,
         }),
         options,
         stats: Arc::clone(stats),
@@ -144,8 +145,9 @@ impl Listener<'_> {
                 continue;
             }
             count(&self.stats.begun);
-            let peer = Peer { threshold: Rc::clone(&self.threshold), admission, class, deadline };
-            let (profile, over) = (self.options.profile.of(class), self.over.clone());
+            let (window, granted) = self.threshold.house.window(class);
+            let peer = Peer { threshold: Rc::clone(&self.threshold), admission, class, window, deadline };
+            let (profile, over) = (self.options.profile.of(granted), self.over.clone());
             tokio::task::spawn_local(async move { peer.serve(incoming, profile, over).await });
             if begun % limits::HANDSHAKES_BEFORE_YIELD == 0 {
                 tokio::task::yield_now().await;

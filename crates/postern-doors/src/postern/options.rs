@@ -1,6 +1,7 @@
 //! What the postern is made of.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postern_net::door::ServerProfile;
 use postern_proto::session::SessionOptions;
@@ -23,12 +24,15 @@ pub struct PosternOptions {
     pub reset_secret: [u8; 32],
     /// Whose key is it?
     pub prover: Arc<dyn Prover>,
-    /// Name, sizes and deadlines of sessions, made for [`postern_proto::envelope::Via::Postern`].
+    /// Name, sizes and deadlines of sessions. Door and author are the postern's own business, and no message may be
+    /// further behind the floor of its class than [`limits::FLOOR_WINDOW`].
     pub session: SessionOptions,
     /// Book, evidence and pressure, as for the public door; without an identity desk of its own.
     pub admission: Option<Admission>,
     /// Where callouts are remembered.
     pub callouts: Option<CalloutCache>,
+    /// No connection lives longer, whatever its class; `None`: as long as its class may.
+    pub lifetime_max: Option<Duration>,
     /// [`limits::PEERS_MAX_DEFAULT`].
     pub peers_max: usize,
     /// [`limits::STREAMS_MAX_DEFAULT`].
@@ -56,6 +60,7 @@ impl PosternOptions {
             session,
             admission: None,
             callouts: None,
+            lifetime_max: None,
             peers_max: limits::PEERS_MAX_DEFAULT,
             streams_max: limits::STREAMS_MAX_DEFAULT,
             window_bytes_max: limits::WINDOW_BYTES_MAX_DEFAULT,

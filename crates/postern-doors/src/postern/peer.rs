@@ -19,9 +19,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::authority::Principal;
-use super::house::{House, NoRoom};
+use super::house::{House, NoRoom, Window};
 use super::prove::{Proof, Prover};
 use super::stats::PosternStats;
+use crate::deadlines::Slot;
 use crate::gate::{Admission, AdmittedBy, SharedGate};
 use crate::limits;
 use crate::runtime::Core;
@@ -38,6 +39,8 @@ pub(super) struct Threshold {
     /// Questions about keys that are open, by class at the gate.
     pub(super) proofs: Cell<[u32; PeerClass::ALL.len()]>,
     pub(super) stopped: watch::Receiver<Option<Duration>>,
+    /// No connection lives longer.
+    pub(super) lifetime_max: Option<Duration>,
 }
 
 /// A peer on its way in.
@@ -46,6 +49,8 @@ pub(super) struct Peer {
     pub(super) admission: Admission,
     /// At the gate.
     pub(super) class: PeerClass,
+    /// What QUIC may keep for it.
+    pub(super) window: Window,
     /// For handshake and IDENT.
     pub(super) deadline: Instant,
 }
@@ -78,7 +83,7 @@ struct Control {
 impl Peer {
     /// From the first packet to the last. `over` hears when its place in the pool is free again.
     pub(super) async fn serve(
-        self,
+        mut self,
         incoming: Incoming,
         profile: Arc<quinn::ServerConfig>,
         over: mpsc::UnboundedSender<PeerClass>,
@@ -149,13 +154,13 @@ impl Peer {
     }
 
     async fn admit(
-        &self,
+        &mut self,
         connection: &Connection,
         mut control: Control,
         domain: &str,
         owner: Option<&str>,
     ) -> Result<(), Out> {
-        let threshold = &self.threshold;
+        let threshold = Rc::clone(&self.threshold);
         let stats = &threshold.stats;
         // An introduction carries the tag of whoever introduced: it is the proof below that counts.
         if let AdmittedBy::Ticket { kind: Kind::Known | Kind::Proven, body } = self.admission.by
@@ -164,15 +169,17 @@ impl Peer {
             count(&stats.foreign_tickets);
             return Err(Out::Closed(CloseCode::ForeignTicket));
         }
-        let Some(proof) = self.prove(connection, domain, owner).await else {
-            return self.park(connection, control).await;
+        let proof = tokio::select! {
+            proof = self.prove(connection, domain, owner) => proof,
+            _gone = connection.closed() => return Err(Out::Gone),
         };
+        let Some(proof) = proof else { return self.park(connection, control).await };
         let guest = match proof {
             Proof::Pinned { org } => Guest::new(domain, org, PeerClass::Known, Class::Pinned),
             Proof::Known { org } => Guest::new(domain, org, PeerClass::Known, Class::Known),
             Proof::Proven { org } => {
                 let class = if self.class == PeerClass::Vouched { PeerClass::Vouched } else { PeerClass::Proven };
-                Guest::new(domain, org, class, Class::New)
+                Guest::new(domain, org, class, threshold.rank_of(connection, domain))
             }
             Proof::Unproven { why } => {
                 tracing::info!(peer = %connection.remote_address(), domain, why, "an unproven key at the postern");
@@ -181,7 +188,7 @@ impl Peer {
             }
             Proof::NotNow => return self.park(connection, control).await,
         };
-        let place = match threshold.house.enter(&guest.org, guest.class) {
+        let _place = match threshold.house.enter(&guest.org, guest.class) {
             Ok(place) => place,
             Err(NoRoom::Domain) => {
                 count(&stats.too_many);
@@ -189,10 +196,11 @@ impl Peer {
             }
             Err(NoRoom::House) => return self.park(connection, control).await,
         };
-        raise(connection, guest.class);
-        if place.narrowed {
+        if self.window.grow(guest.class) {
+            raise(connection, guest.class);
+        } else {
             count(&stats.narrowed);
-            connection.set_receive_window(VarInt::from_u64(place.window_bytes).unwrap_or(VarInt::MAX));
+            connection.set_max_concurrent_bi_streams(VarInt::from_u32(guest.class.limits().streams + 1));
         }
         if control.send.write_all(&self.welcome(connection, &guest)).await.is_err() {
             return Err(Out::Gone);
@@ -258,16 +266,26 @@ impl Peer {
     async fn host(&self, connection: &Connection, mut control: Control, guest: &Guest) {
         let threshold = &self.threshold;
         let stats = &threshold.stats;
-        let over = Instant::now() + Duration::from_secs(guest.class.limits().lifetime_s);
-        let principal = Rc::new(Principal { domain: guest.domain.clone(), org: guest.org.clone() });
-        let (open, quiet) = (Rc::new(Cell::new(0_u32)), Rc::new(Notify::new()));
+        let lifetime = Duration::from_secs(guest.class.limits().lifetime_s);
+        let over = Instant::now() + threshold.lifetime_max.map_or(lifetime, |max| max.min(lifetime));
+        let (domain, org) = (guest.domain.clone(), guest.org.clone());
+        let mut streams = Streams {
+            principal: Rc::new(Principal { domain, org, too_slow: Cell::default() }),
+            open: Rc::default(),
+            ended: Rc::default(),
+            slots: Vec::new(),
+        };
         let mut stopped = threshold.stopped.clone();
         let mut speaks = true;
         let code = loop {
             tokio::select! {
                 stream = connection.accept_bi() => match stream {
-                    Ok(halves) => self.open_stream(connection, halves, guest, &principal, (&open, &quiet)),
+                    Ok(halves) => self.open_stream(connection, halves, guest, &mut streams),
                     Err(_) => return,
+                },
+                () = streams.ended.notified() => if streams.principal.too_slow.get() {
+                    count(&stats.too_slow);
+                    return close(connection, CloseCode::TooSlow).await;
                 },
                 frame = control.next(), if speaks => match frame {
                     // The client has nothing more to say that is needed; what it asks for comes with introductions.
@@ -286,9 +304,13 @@ impl Peer {
                 _ = stopped.wait_for(Option::is_some) => break CloseCode::ShuttingDown,
             }
         };
-        // Messages under way end first.
+        // Messages under way end first; streams that carry none are told at once.
+        streams.slots.iter().for_each(|slot| slot.stop());
         let patience = Instant::now() + limits::LIFETIME_GRACE;
-        while open.get() > 0 && timeout_at(patience, quiet.notified()).await.is_ok() {}
+        while code != CloseCode::Protocol
+            && streams.open.get() > 0
+            && timeout_at(patience, streams.ended.notified()).await.is_ok()
+        {}
         close(connection, code).await;
     }
 
@@ -297,8 +319,7 @@ impl Peer {
         connection: &Connection,
         (mut send, mut receive): (SendStream, RecvStream),
         guest: &Guest,
-        principal: &Rc<Principal>,
-        (open, quiet): (&Rc<Cell<u32>>, &Rc<Notify>),
+        streams: &mut Streams,
     ) {
         let threshold = &self.threshold;
         let core = &threshold.core;
@@ -312,21 +333,36 @@ impl Peer {
         let ip = connection.local_ip().unwrap_or_else(|| peer.ip());
         let local = SocketAddr::new(ip, 0);
         let floor = guest.class.limits().floor_bytes_per_second;
-        let shell = Shell::on_stream(core, (send, receive), (peer, local), (guest.rank, Rc::clone(principal)), floor);
-        open.set(open.get() + 1);
+        let shell =
+            Shell::on_stream(core, (send, receive), (peer, local), (guest.rank, Rc::clone(&streams.principal)), floor);
+        // Those that are over are nobody else's any more.
+        streams.slots.retain(|slot| Rc::strong_count(slot) > 1);
+        streams.slots.push(Rc::clone(shell.slot()));
+        streams.open.set(streams.open.get() + 1);
         threshold.stats.streams.fetch_add(1, Relaxed);
-        let (open, quiet, stats) = (Rc::clone(open), Rc::clone(quiet), Arc::clone(&threshold.stats));
+        let (open, ended) = (Rc::clone(&streams.open), Rc::clone(&streams.ended));
+        let stats = Arc::clone(&threshold.stats);
         tokio::task::spawn_local(async move {
-            let _closing = OpenStream { open, quiet, stats };
+            let _closing = OpenStream { open, ended, stats };
             shell.await;
         });
     }
 }
 
+/// The mail streams of one connection.
+struct Streams {
+    principal: Rc<Principal>,
+    open: Rc<Cell<u32>>,
+    /// Rings when one is over.
+    ended: Rc<Notify>,
+    /// What they share with the thread; some may be over.
+    slots: Vec<Rc<Slot>>,
+}
+
 /// Counts a stream for as long as it lives, also when its session panics.
 struct OpenStream {
     open: Rc<Cell<u32>>,
-    quiet: Rc<Notify>,
+    ended: Rc<Notify>,
     stats: Arc<PosternStats>,
 }
 
@@ -334,7 +370,7 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         self.open.set(self.open.get() - 1);
         self.stats.streams.fetch_sub(1, Relaxed);
-        self.quiet.notify_one();
+        self.ended.notify_one();
     }
 }
 
@@ -358,6 +394,13 @@ impl Drop for OpenProof<'_> {
 impl Threshold {
     fn keys<T>(&self, look: impl FnOnce(&postern_proto::door::Keyring) -> T) -> T {
         look(self.gate.lock().unwrap_or_else(PoisonError::into_inner).keys())
+    }
+
+    /// What the book says of a domain that is proven to be the peer's.
+    fn rank_of(&self, connection: &Connection, domain: &str) -> Class {
+        let Some(admission) = self.core.usher.admission() else { return Class::New };
+        let ip = connection.remote_address().ip().to_canonical();
+        admission.book.class_of_message(ip, Some(&format!("postmaster@{domain}")), true, unix_s())
     }
 
     fn open_proof(&self, class: PeerClass) -> Option<OpenProof<'_>> {

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use postern_proto::envelope::Via;
 use postern_proto::mode::Modes;
+use postern_proto::session::SessionOptions;
 use postern_spool::Spool;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::LocalSet;
@@ -59,13 +61,15 @@ impl Postern {
         options: PosternOptions,
     ) -> Result<Self, StartError> {
         let addr = options.sockets.addr()?;
+        let mut session = SessionOptions { via: Via::Postern, author: true, xclient: false, ..options.session.clone() };
+        session.limits.body = session.limits.body.min(limits::FLOOR_WINDOW);
         let (stats, sessions) = (Arc::new(PosternStats::default()), Arc::new(DoorStats::default()));
         let crowd = Arc::new(Crowd::new(1));
         let shared = Arc::new(Shared {
             spool,
             policy,
             modes,
-            session: options.session.clone(),
+            session,
             tls: None,
             proxy_from: Vec::new(),
             xclient_from: Vec::new(),
@@ -138,11 +142,11 @@ impl Life {
             if born.replace(Instant::now()).is_some_and(|born| born.elapsed() < limits::REBUILT_LATELY) {
                 self.pause();
             }
-            match catch_unwind(AssertUnwindSafe(|| self.once())) {
-                Ok(Ok(Ended::Stopped)) => return,
-                Ok(Ok(Ended::Broken)) => tracing::error!("the postern's endpoint ended: it is built again"),
-                Ok(Err(error)) => tracing::error!(%error, "the postern cannot be built: it is tried again"),
-                Err(_) => tracing::error!("the postern's thread panicked: it is built again"),
+            match self.once() {
+                Ok(Some(Ended::Stopped)) => return,
+                Ok(Some(Ended::Broken)) => tracing::error!("the postern's endpoint ended: it is built again"),
+                Ok(None) => tracing::error!("the postern's thread panicked: it is built again"),
+                Err(error) => tracing::error!(%error, "the postern cannot be built: it is tried again"),
             }
             if self.stopped.borrow().is_some() {
                 return;
@@ -156,7 +160,9 @@ impl Life {
         std::thread::park_timeout(limits::REBUILD_PAUSE);
     }
 
-    fn once(&self) -> io::Result<Ended> {
+    /// `None`: it ended in a panic. What the life held is dropped when that is caught: a session that ends because the
+    /// thread does has not panicked itself, and is not counted so.
+    fn once(&self) -> io::Result<Option<Ended>> {
         let news = Arc::new(Notify::new());
         let wake = Arc::clone(&news);
         let port = Arc::new(Mutex::new(self.shared.spool.port(Arc::new(move || wake.notify_one()))));
@@ -174,14 +180,15 @@ impl Life {
         let core = Rc::new(Core::new(Arc::clone(&self.shared), seat));
         let local = LocalSet::new();
         let site = Site { options: &self.options, stats: &self.stats, core, news };
-        let ended = runtime.block_on(local.run_until(async {
+        let life = local.run_until(async {
             tokio::select! {
                 ended = listener::run(site, self.stopped.clone()) => ended,
                 () = self.panic.notified() => panic!("a test asked for it"),
             }
-        }));
+        });
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.block_on(life)));
         // Dropping the set drops the streams that outlived the grace.
         drop(local);
-        ended
+        ended.map_or(Ok(None), |ended| ended.map(Some))
     }
 }

@@ -134,6 +134,24 @@ fn a_strangers_visit_ends_well_while_a_botnet_honours_cookies_and_abandons_its_h
 }
 
 #[test]
+fn bots_that_honour_cookies_are_admitted_up_to_the_strangers_budget_and_no_further() {
+    let began = std::time::Instant::now();
+    let (target, gate) = gated(GateOptions { strangers_per_second: 20, ..GateOptions::default() });
+    let mut plan = DoorPlan::new(target);
+    plan.offer_ms = 3_000;
+    let mut botnet = Assault::new(Attack::Abandon);
+    (botnet.sources, botnet.prefixes, botnet.rate) = (400, 400, 400);
+    plan.attacks.push(botnet);
+    let report = run(&plan);
+    let (stats, attack) = (stats(&gate), &report.attacks[0]);
+    // The burst is half a second's worth, and those who keep their place may overdraw it by as much.
+    let budget = 2.0 * 10.0 + 20.0 * began.elapsed().as_secs_f64();
+    assert!(attack.initials as f64 > 2.0 * budget, "more came than may be let in: {report}");
+    assert!(stats.admitted_cookie as f64 <= budget, "{} of {budget}: {stats:?}", stats.admitted_cookie);
+    assert!(stats.admitted_cookie >= 20, "the budget is used: {stats:?}");
+}
+
+#[test]
 fn the_forged_and_the_stolen_are_dropped_for_what_they_are_and_friends_go_on() {
     let (target, gate) = gated(GateOptions::default());
     let mut plan = DoorPlan::new(target);

@@ -152,6 +152,11 @@ pub(super) fn print(lines: &[Value]) {
                     num(&friends["connect_p50_ms"]),
                     num(&friends["connect_max_ms"]),
                 );
+                let causes = friends["trouble"].as_object().into_iter().flatten();
+                let causes: Vec<String> = causes.map(|(cause, n)| format!("{cause}: {n}")).collect();
+                if !causes.is_empty() {
+                    println!("    {:<14} {}", "", causes.join(", "));
+                }
             }
             for attack in way["attacks"].as_array().into_iter().flatten() {
                 println!(

@@ -68,6 +68,7 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
         author: true,
         limits: SessionLimits {
             command: postern_doors::limits::STREAM_COMMAND_TIMEOUT,
+            body: postern_doors::limits::FLOOR_WINDOW,
             outcome: smtp.outcome_timeout.0,
             ..SessionLimits::default()
         },

@@ -28,6 +28,9 @@ pub(super) struct Subject {
     entry: Entry,
 }
 
+/// A way to serve: its name in tables, and how to start it.
+pub(super) type Way = (&'static str, fn() -> Result<Subject, Failure>);
+
 /// How ours runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ours {
@@ -41,19 +44,11 @@ impl Subject {
         let dir = scratch_dir()?;
         let failed = |what: &str, error: &std::io::Error| Failure::io(Code::Os, what, error);
         let config = dir.join("postern.toml");
-        fs::write(&config, "hostname = \"bench.localhost\"\n").map_err(|error| failed("configuration", &error))?;
+        let settings = format!("hostname = \"bench.localhost\"\n[door]\nwork_ns = {}\n", ours.gate_work_ns);
+        fs::write(&config, settings).map_err(|error| failed("configuration", &error))?;
         let friend = KeyPair::load_or_make(&dir.join(FRIEND_KEY))
             .map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
         let program = std::env::current_exe().map_err(|error| failed("this program", &error))?;
-        let pinned = Command::new(&program)
-            .args(["peer", "add", FRIEND, &friend.public().to_string(), "--data"])
-            .arg(dir.join("data"))
-            .stdout(Stdio::null())
-            .status()
-            .map_err(|error| failed("peer add", &error))?;
-        if !pinned.success() {
-            return Err(Failure::new(Code::Software, "the friend's key could not be pinned"));
-        }
         let mut serve = Command::new(&program);
         serve
             .args(["serve", "--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--deliver", "none"])
@@ -62,10 +57,18 @@ impl Subject {
             .arg(dir.join("data"))
             .arg("-c")
             .arg(&config);
-        if ours.gate_work_ns > 0 {
-            serve.args(["--gate-work-ns", &ours.gate_work_ns.to_string()]);
+        let data = dir.join("data");
+        let subject = Self::start(serve, dir, Entry::Door)?;
+        let pinned = Command::new(&program)
+            .args(["peer", "add", FRIEND, &friend.public().to_string(), "--data"])
+            .arg(&data)
+            .stdout(Stdio::null())
+            .status()
+            .map_err(|error| failed("peer add", &error))?;
+        if !pinned.success() {
+            return Err(Failure::new(Code::Software, "the friend's key could not be pinned"));
         }
-        Self::start(serve, dir, Entry::Door)
+        Ok(subject)
     }
 
     /// Stock quinn.
@@ -81,7 +84,7 @@ impl Subject {
     }
 
     /// All of them by name: the two to compare with, and ours.
-    pub(super) fn each() -> [(&'static str, fn() -> Result<Self, Failure>); 3] {
+    pub(super) fn each() -> [Way; 3] {
         [
             (StockKind::Accept.as_str(), || Self::stock(StockKind::Accept)),
             (StockKind::Retry.as_str(), || Self::stock(StockKind::Retry)),

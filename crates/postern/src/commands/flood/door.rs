@@ -25,31 +25,31 @@ pub(super) struct DoorArgs {
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["target", "suite", "html", "ledger"])]
     pub(super) door: Option<SocketAddr>,
     /// What to attack with, at once: garbage, short, initial, hello, naive, forged-ticket, forged-cookie, forged-id, aware, replay, replay-other-id, replay-elsewhere, captured-id, abandon, complete, slow-streams, hoard, greedy, reset-streams
-    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "door")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "target")]
     attack: Vec<Attack>,
     /// Addresses of each attack, real or forged; connections of insiders
-    #[arg(long, value_name = "N", requires = "door")]
+    #[arg(long, value_name = "N", conflicts_with = "target")]
     sources: Option<u32>,
     /// Prefixes (/24, /48) that these lie in
-    #[arg(long, value_name = "N", requires = "door")]
+    #[arg(long, value_name = "N", conflicts_with = "target")]
     prefixes: Option<u32>,
     /// Packets, or handshakes, of each attack, then it stops
-    #[arg(long, value_name = "N", requires = "door")]
+    #[arg(long, value_name = "N", conflicts_with = "target")]
     packets: Option<u64>,
     /// New links of friends a second, by ticket, each for one message
-    #[arg(long, value_name = "R", requires = "door")]
+    #[arg(long, value_name = "R", conflicts_with = "target")]
     new_links: Option<f64>,
     /// Private key of the friends, PEM; without it one that no door knows
-    #[arg(long, value_name = "FILE", requires = "door")]
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
     key: Option<PathBuf>,
     /// The door's key, as `postern identity show` prints it; without it any
-    #[arg(long, value_name = "BASE64", requires = "door")]
+    #[arg(long, value_name = "BASE64", conflicts_with = "target")]
     peer_key: Option<String>,
     /// Where friends keep their tickets from one flood to the next
-    #[arg(long, value_name = "DIR", requires = "door")]
+    #[arg(long, value_name = "DIR", conflicts_with = "target")]
     tickets: Option<PathBuf>,
     /// Friends show neither ticket nor cookie: for servers that are no door
-    #[arg(long, requires = "door")]
+    #[arg(long, conflicts_with = "target")]
     plain: bool,
 }
 
