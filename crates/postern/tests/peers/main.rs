@@ -13,6 +13,7 @@ mod judged;
 mod matrix;
 mod refused;
 mod relayed;
+mod sites;
 mod storm;
 mod zones;
 

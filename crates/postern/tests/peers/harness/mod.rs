@@ -7,6 +7,7 @@
 pub(crate) mod dovecot;
 pub(crate) mod filters;
 pub(crate) mod maildir;
+pub(crate) mod netns;
 pub(crate) mod opendkim;
 pub(crate) mod postern;
 pub(crate) mod postfix;
@@ -236,13 +237,18 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Waits until `done` gives something, and fails the test after a minute.
-pub(crate) fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn wait_for<T>(what: &str, done: impl FnMut() -> Option<T>) -> T {
+    wait_within(PATIENCE, what, done)
+}
+
+/// The same with another patience: for what takes a deadline of the protocol to happen.
+pub(crate) fn wait_within<T>(patience: Duration, what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
     loop {
         if let Some(found) = done() {
             return found;
         }
-        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < end, "not within {patience:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

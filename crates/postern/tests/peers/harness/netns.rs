@@ -36,6 +36,9 @@ impl Network {
             ip(&["-n", &name, "link", "set", &port, "master", "wire", "up"]);
             ip(&["-n", &host, "addr", "add", &format!("{}/24", Self::address(number)), "dev", "eth0"]);
             ip(&["-n", &host, "link", "set", "eth0", "up"]);
+            // The table of local addresses comes first of all; what is cut must come before it to hold for what arrives.
+            ip(&["-n", &host, "rule", "add", "pref", "20", "lookup", "local"]);
+            ip(&["-n", &host, "rule", "del", "pref", "0"]);
         }
         network
     }
@@ -59,7 +62,8 @@ impl Network {
         })
     }
 
-    /// Datagrams to `port` get nowhere from host `number` from now on, without a word: as behind a firewall.
+    /// Datagrams to `port` of host `number` get nowhere from now on, without a word: as behind a firewall. Its own to that
+    /// port of others are refused.
     pub(crate) fn cut_udp(&self, number: u8, port: u16) {
         self.rule(number, "add", port);
     }

@@ -64,18 +64,34 @@ impl Postern {
         Self::start_with(super::senders::pinned(&Command::new(binary), core), Scratch::new("server"), flags)
     }
 
-    fn start_with(mut command: Command, scratch: Scratch, flags: &[&str]) -> Self {
+    /// On the addresses that the config file says, whose data directory is `data` in `scratch`.
+    pub(crate) fn start_as_configured(binary: &Path, scratch: Scratch, config: &Path) -> Self {
+        let config = config.display().to_string();
+        Self::launch(Command::new(binary), scratch, &["-c", &config])
+    }
+
+    fn start_with(command: Command, scratch: Scratch, flags: &[&str]) -> Self {
+        let listeners = ["--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+        Self::launch(command, scratch, &[&listeners, flags].concat())
+    }
+
+    fn launch(mut command: Command, scratch: Scratch, flags: &[&str]) -> Self {
         let data = scratch.path().join("data");
-        command.arg("serve").arg("--data").arg(&data);
-        command.args(["--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).args(flags);
+        command.arg("serve").arg("--data").arg(&data).args(flags);
         let (guard, ready) = spawn(&mut command, &scratch);
         Self { port: ready.port("smtp"), relay_port: ready.port("relay"), command, guard, scratch }
     }
 
     /// Ends it by this signal and starts it again on its data: the listeners are on other ports then.
     pub(crate) fn restart_after(&mut self, signal: rustix::process::Signal) {
+        self.restart_after_meanwhile(signal, || ());
+    }
+
+    /// The same; `meanwhile` has the data to itself.
+    pub(crate) fn restart_after_meanwhile(&mut self, signal: rustix::process::Signal, meanwhile: impl FnOnce()) {
         self.guard.signal(signal);
         super::wait_for("the server to end", || self.guard.child().try_wait().expect("it is our child"));
+        meanwhile();
         let (guard, ready) = spawn(&mut self.command, &self.scratch);
         (self.guard, self.port, self.relay_port) = (guard, ready.port("smtp"), ready.port("relay"));
     }
