@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::control::{Ask, hex};
 use crate::exit::{Code, Failure};
 use crate::serve::keys::KeyFiles;
+use crate::serve::make_data_dir;
+use crate::serve::privileges;
 use crate::serve::trust::now_s;
 use crate::serve::trust::pins::Pin;
 
@@ -45,6 +47,7 @@ impl Site {
             ServeArgs { config: args.server.config.clone(), data: args.server.data.clone(), ..ServeArgs::default() };
         let config = Config::load(&flags)?;
         let data = &config.settings.general.data;
+        make_data_dir(data, privileges::identity(&config.settings.run_as)?)?;
         let mut is_running = false;
         let mut domains: Vec<String> = config.recipients.keys().cloned().collect();
         if let Some(mut client) = running(data)? {
