@@ -25,6 +25,6 @@ pub use admissions::{Admission, AdmittedBy};
 pub use cids::{CidGenerator, cid_generator};
 pub use level::{Level, Load};
 pub use machine::{DropReason, Gate, GateOptions, Now, SharedGate, Verdict};
-pub use quic_socket::GateSocket;
+pub use quic_socket::{Busy, GateSocket};
 pub use sockets::DoorSockets;
 pub use stats::{GateStats, KernelDrops};
