@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use postern_net::steering::split::WORKER;
 use postern_proto::door::cid::{check_cid, make_cid};
 use postern_proto::door::cookie::{CookieFault, Terms, challenge, check_cookie};
 use postern_proto::door::keys::Keyring;
@@ -39,7 +40,7 @@ pub struct GateOptions {
 
 impl Default for GateOptions {
     fn default() -> Self {
-        Self { worker: 0, floor: Level::Cookie, strangers_per_second: 50, answers_per_second: 20_000, work_ns: 0 }
+        Self { worker: WORKER, floor: Level::Cookie, strangers_per_second: 50, answers_per_second: 20_000, work_ns: 0 }
     }
 }
 
