@@ -19,6 +19,7 @@ mod origins;
 mod packets;
 pub mod plan;
 pub mod report;
+mod slow;
 mod spray;
 pub mod stock;
 mod tally;
@@ -30,7 +31,7 @@ pub use attack::{Attack, Means};
 pub use flood::{DoorFlood, DoorProgress};
 pub use plan::{Assault, DoorFriends, DoorPlan, Entry};
 pub use report::{AttackReport, DoorReport, KernelReport};
-pub use stock::StockKind;
+pub use stock::{StockKind, StockOptions};
 
 use std::time::SystemTime;
 

@@ -397,6 +397,9 @@ pub(crate) enum BenchAction {
         /// Answer Retry to everybody
         #[arg(long)]
         retry: bool,
+        /// Burn so many nanoseconds at each datagram
+        #[arg(long, value_name = "NS", default_value_t = 0)]
+        work_ns: u32,
     },
 }
 

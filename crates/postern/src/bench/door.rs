@@ -91,6 +91,15 @@ fn round(subject: &Subject, way: &str, plan: &DoorPlan) -> Result<Value, Failure
     let cpu = subject.cpu()?.saturating_sub(cpu).as_secs_f64() * 100.0 / report.seconds.max(1e-9);
     let mut row = figures(&report);
     row["name"] = json!(way);
+    if let Some(door) = subject.door_status() {
+        // One for each link that stands, and one for each made for a message; strangers come on top.
+        let friends: u64 = report.friends.iter().map(|friends| friends.attempts).sum();
+        let links = plan.friends.as_ref().map_or(0, |friends| u64::from(friends.links));
+        let counters = ["begun", "accepted", "tickets", "rebuilt"].map(|name| (name, &door[name]));
+        row["door"] = json!(counters.into_iter().collect::<std::collections::BTreeMap<_, _>>());
+        row["door"]["by_friends"] = json!(friends + links);
+        row["door"]["gate"] = door["gate"].clone();
+    }
     row["server_cpu_percent"] = json!(cpu.round());
     row["server_resident_bytes"] = json!(subject.memory()?.0);
     Ok(row)
@@ -106,6 +115,7 @@ fn figures(report: &DoorReport) -> Value {
             "p50_ms": friends.final_reply.p50_ms,
             "p99_ms": friends.final_reply.p99_ms,
             "max_ms": friends.final_reply.max_ms,
+            "attempts": friends.attempts,
             "connect_p50_ms": friends.connect.p50_ms,
             "connect_max_ms": friends.connect.max_ms,
             "unconcluded": friends.unconcluded,
@@ -167,6 +177,12 @@ pub(super) fn print(lines: &[Value]) {
                     num(&attack["amplification"]),
                     attack["initials"],
                     attack["handshakes"],
+                );
+            }
+            if let Some(door) = way["door"].as_object() {
+                println!(
+                    "    {:<14} {} handshakes begun, {} let in; friends came {} times",
+                    "door", door["begun"], door["accepted"], door["by_friends"]
                 );
             }
             println!(

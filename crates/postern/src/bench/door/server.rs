@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use postern_flood::door::{Entry, StockKind, stock};
+use postern_flood::door::{Entry, StockKind, StockOptions, stock};
 use postern_net::door::KeyPair;
+use serde_json::Value;
 
 use super::super::machine;
 use super::super::server::{CORE, scratch_dir};
+use crate::control::Ask;
+use crate::control::client::Client;
 use crate::exit::{Code, Failure};
 
 /// Whose mail the friends bring; the door knows their key.
@@ -28,14 +31,43 @@ pub(super) struct Subject {
     entry: Entry,
 }
 
-/// A way to serve: its name in tables, and how to start it.
-pub(super) type Way = (&'static str, fn() -> Result<Subject, Failure>);
+/// A way to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To compare with.
+    Stock(StockKind),
+    /// This program.
+    Ours,
+}
+
+impl Way {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Stock(StockKind::Accept), Self::Stock(StockKind::Retry), Self::Ours];
+
+    /// In tables.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stock(kind) => kind.as_str(),
+            Self::Ours => OURS,
+        }
+    }
+
+    /// Starts it; each datagram costs it so much more.
+    pub(super) fn start(self, work_ns: u32) -> Result<Subject, Failure> {
+        match self {
+            Self::Stock(kind) => Subject::stock(kind, work_ns),
+            Self::Ours => Subject::ours(Ours { work_ns, ..Ours::default() }),
+        }
+    }
+}
 
 /// How ours runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ours {
     /// Burnt by the gate for each datagram, in nanoseconds.
-    pub(super) gate_work_ns: u32,
+    pub(super) work_ns: u32,
+    /// Peers without a ticket that are let in a second, if not as everywhere.
+    pub(super) strangers_per_second: Option<u32>,
 }
 
 impl Subject {
@@ -44,7 +76,10 @@ impl Subject {
         let dir = scratch_dir()?;
         let failed = |what: &str, error: &std::io::Error| Failure::io(Code::Os, what, error);
         let config = dir.join("postern.toml");
-        let settings = format!("hostname = \"bench.localhost\"\n[door]\nwork_ns = {}\n", ours.gate_work_ns);
+        let mut settings = format!("hostname = \"bench.localhost\"\n[door]\nwork_ns = {}\n", ours.work_ns);
+        if let Some(strangers) = ours.strangers_per_second {
+            settings.push_str(&format!("strangers_per_second = {strangers}\n"));
+        }
         fs::write(&config, settings).map_err(|error| failed("configuration", &error))?;
         let friend = KeyPair::load_or_make(&dir.join(FRIEND_KEY))
             .map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
@@ -72,24 +107,15 @@ impl Subject {
     }
 
     /// Stock quinn.
-    pub(super) fn stock(kind: StockKind) -> Result<Self, Failure> {
+    pub(super) fn stock(kind: StockKind, work_ns: u32) -> Result<Self, Failure> {
         let dir = scratch_dir()?;
         let program = std::env::current_exe().map_err(|error| Failure::io(Code::Os, "this program", &error))?;
         let mut serve = Command::new(program);
-        serve.args(["bench", "stock"]);
+        serve.args(["bench", "stock", "--work-ns", &work_ns.to_string()]);
         if kind == StockKind::Retry {
             serve.arg("--retry");
         }
         Self::start(serve, dir, Entry::Plain)
-    }
-
-    /// All of them by name: the two to compare with, and ours.
-    pub(super) fn each() -> [Way; 3] {
-        [
-            (StockKind::Accept.as_str(), || Self::stock(StockKind::Accept)),
-            (StockKind::Retry.as_str(), || Self::stock(StockKind::Retry)),
-            (OURS, || Self::ours(Ours::default())),
-        ]
     }
 
     fn start(mut serve: Command, dir: PathBuf, entry: Entry) -> Result<Self, Failure> {
@@ -140,6 +166,12 @@ impl Subject {
         (self.entry == Entry::Door).then(|| self.dir.join(FRIEND_KEY))
     }
 
+    /// What `status` of ours says of its door.
+    pub(super) fn door_status(&self) -> Option<Value> {
+        let mut client = Client::connect(&self.dir.join("data")).ok()?;
+        Some(client.ask(Ask::Status).ok()?["door"].take())
+    }
+
     pub(super) fn cpu(&self) -> Result<Duration, Failure> {
         machine::cpu(self.child.id())
     }
@@ -162,16 +194,19 @@ impl Drop for Subject {
 ///
 /// # Errors
 /// No core, no runtime, no address.
-pub(in crate::bench) fn stock(retry: bool) -> Result<(), Failure> {
+pub(in crate::bench) fn stock(retry: bool, work_ns: u32) -> Result<(), Failure> {
     crate::serve::pin(CORE)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::io(Code::Os, "a runtime", &error))?;
-    let kind = if retry { StockKind::Retry } else { StockKind::Accept };
+    let options = StockOptions {
+        kind: if retry { StockKind::Retry } else { StockKind::Accept },
+        work: Duration::from_nanos(u64::from(work_ns)),
+    };
     let ready = |address, key: &postern_net::door::PublicKey| println!("ready door={address} key={key}");
     runtime
-        .block_on(stock::serve(SocketAddr::from(([127, 0, 0, 1], 0)), kind, ready))
+        .block_on(stock::serve(SocketAddr::from(([127, 0, 0, 1], 0)), options, ready))
         .map_err(|error| Failure::io(Code::Os, "stock quinn", &error))
 }
 
