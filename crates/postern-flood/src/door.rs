@@ -29,7 +29,7 @@ mod tls;
 
 pub use attack::{Attack, Means};
 pub use flood::{DoorFlood, DoorProgress};
-pub use plan::{Assault, DoorFriends, DoorPlan, Entry};
+pub use plan::{Assault, DoorFriends, DoorPlan, Entry, Peer};
 pub use report::{AttackReport, DoorReport, KernelReport};
 pub use stock::{StockKind, StockOptions};
 

@@ -49,6 +49,18 @@ pub struct Assault {
     pub prefixes: u32,
     /// Packets after which it stops; of those with handshakes, handshakes. `None`: the time says.
     pub packets_max: Option<u64>,
+    /// Whom insiders are. `None`: the friends themselves.
+    #[serde(default)]
+    pub peer: Option<Peer>,
+}
+
+/// Somebody whom the door knows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Whose mail it is.
+    pub domain: String,
+    /// Private key, a PEM file of PKCS #8.
+    pub key: PathBuf,
 }
 
 impl Assault {
@@ -68,6 +80,7 @@ impl Assault {
             sources,
             prefixes,
             packets_max: None,
+            peer: None,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod aware;
 mod botnets;
+mod insiders;
 mod naive;
 mod play;
 mod port25;
@@ -24,13 +25,14 @@ pub(super) use play::child as play_child;
 pub(super) use server::stock as stock_child;
 
 /// As `--only` looks for them.
-pub(super) const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 9] = [
     naive::NAME,
     naive::SLOW,
     aware::NAME,
     botnets::ABANDONED,
     botnets::COMPLETED,
     botnets::STRANGERS,
+    insiders::NAME,
     replays::NAME,
     port25::NAME,
 ];
@@ -40,13 +42,14 @@ type Line = (&'static str, fn(Effort) -> Result<Vec<Value>, Failure>);
 
 /// Measures the lines that are wanted; one object for each, with a row for each way.
 pub(super) fn measure(effort: Effort, wanted: impl Fn(&str) -> bool) -> Result<Vec<Value>, Failure> {
-    let lines: [Line; 8] = [
+    let lines: [Line; 9] = [
         (naive::NAME, naive::measure),
         (naive::SLOW, naive::slowed),
         (aware::NAME, aware::measure),
         (botnets::ABANDONED, botnets::abandoned),
         (botnets::COMPLETED, botnets::completed),
         (botnets::STRANGERS, botnets::strangers),
+        (insiders::NAME, insiders::measure),
         (replays::NAME, replays::measure),
         (port25::NAME, port25::measure),
     ];
@@ -134,6 +137,8 @@ fn figures(report: &DoorReport) -> Value {
             "initials_answered": attack.initials_answered,
             "handshakes": attack.handshakes,
             "accepted": attack.accepted,
+            "streams": attack.streams,
+            "messages": attack.messages,
         })
     });
     json!({
@@ -170,13 +175,14 @@ pub(super) fn print(lines: &[Value]) {
             }
             for attack in way["attacks"].as_array().into_iter().flatten() {
                 println!(
-                    "    {:<14} {:>8.0} packets/s, answers {}, {:.3} octets back for each, {} real Initials, {} handshakes",
+                    "    {:<14} {:>8.0} packets/s, answers {}, {:.3} octets back for each, {} real Initials, {} handshakes, {} messages",
                     attack["name"].as_str().unwrap_or(""),
                     num(&attack["packets_per_second"]),
                     attack["answers"],
                     num(&attack["amplification"]),
                     attack["initials"],
                     attack["handshakes"],
+                    attack["messages"],
                 );
             }
             if let Some(door) = way["door"].as_object() {

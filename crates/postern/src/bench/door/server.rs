@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use postern_flood::door::{Entry, StockKind, StockOptions, stock};
+use postern_flood::door::{Entry, Peer, StockKind, StockOptions, stock};
 use postern_net::door::KeyPair;
 use serde_json::Value;
 
@@ -81,8 +81,12 @@ impl Subject {
             settings.push_str(&format!("strangers_per_second = {strangers}\n"));
         }
         fs::write(&config, settings).map_err(|error| failed("configuration", &error))?;
-        let friend = KeyPair::load_or_make(&dir.join(FRIEND_KEY))
-            .map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
+        let mut keys = Vec::new();
+        for (domain, file) in [(FRIEND, FRIEND_KEY), (INSIDER, INSIDER_KEY)] {
+            let key = KeyPair::load_or_make(&dir.join(file))
+                .map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
+            keys.push((domain, key.public().to_string()));
+        }
         let program = std::env::current_exe().map_err(|error| failed("this program", &error))?;
         let mut serve = Command::new(&program);
         serve
@@ -94,14 +98,16 @@ impl Subject {
             .arg(&config);
         let data = dir.join("data");
         let subject = Self::start(serve, dir, Entry::Door)?;
-        let pinned = Command::new(&program)
-            .args(["peer", "add", FRIEND, &friend.public().to_string(), "--data"])
-            .arg(&data)
-            .stdout(Stdio::null())
-            .status()
-            .map_err(|error| failed("peer add", &error))?;
-        if !pinned.success() {
-            return Err(Failure::new(Code::Software, "the friend's key could not be pinned"));
+        for (domain, key) in keys {
+            let pinned = Command::new(&program)
+                .args(["peer", "add", domain, &key, "--data"])
+                .arg(&data)
+                .stdout(Stdio::null())
+                .status()
+                .map_err(|error| failed("peer add", &error))?;
+            if !pinned.success() {
+                return Err(Failure::new(Code::Software, format!("the key of {domain} could not be pinned")));
+            }
         }
         Ok(subject)
     }
@@ -166,6 +172,11 @@ impl Subject {
         (self.entry == Entry::Door).then(|| self.dir.join(FRIEND_KEY))
     }
 
+    /// The other peer that ours knows.
+    pub(super) fn insider(&self) -> Peer {
+        Peer { domain: INSIDER.to_owned(), key: self.dir.join(INSIDER_KEY) }
+    }
+
     /// What `status` of ours says of its door.
     pub(super) fn door_status(&self) -> Option<Value> {
         let mut client = Client::connect(&self.dir.join("data")).ok()?;
@@ -214,3 +225,7 @@ pub(in crate::bench) fn stock(retry: bool, work_ns: u32) -> Result<(), Failure> 
 pub(super) const OURS: &str = "postern";
 
 const FRIEND_KEY: &str = "friend.pem";
+
+/// Known to the door as well, and up to no good.
+const INSIDER: &str = "insider.example";
+const INSIDER_KEY: &str = "insider.pem";
