@@ -55,6 +55,9 @@ class Keys:
                 return self.derive(label, epoch, SCHEDULE[label][0])
         return None
 
+    def reset_secret(self):
+        return self.derive("reset", 0, 32)
+
     def tag_of(self, message):
         return int.from_bytes(siphash64(self.derive("tag", 0, 16), message), "little")
 
@@ -214,6 +217,8 @@ def run(kind, case):
     if kind == "gate_keys":
         keys = keys_of(case)
         return {"keys": [[e % 256, keys.derive("gate", e, 16).hex()] for e in keys.epochs("gate")]}
+    if kind == "resets":
+        return {"secret": keys_of(case).reset_secret().hex()}
     if kind == "tags":
         keys = keys_of(case)
         domain = "domain" in case

@@ -154,6 +154,14 @@ def gate_keys():
         add("gate_keys", at(now))
 
 
+def resets():
+    # The same at all times.
+    for now in (0, NOW, 300 * DAY):
+        add("resets", at(now))
+    add("resets", at(NOW, OTHER))
+    assert len({case["secret"] for case in cases["resets"]}) == 2
+
+
 def tags():
     for domain in ("example.org", "Example.ORG", "a", "xn--bcher-kva.example", "a." * 127 + "a"):
         add("tags", {**at(NOW), "domain": domain})
@@ -501,7 +509,7 @@ def records():
 
 def main(arguments):
     self_check()
-    for section in (siphash, shapes, gate_keys, tags, cookies, tickets, cids, frame_streams, records):
+    for section in (siphash, shapes, gate_keys, resets, tags, cookies, tickets, cids, frame_streams, records):
         section()
     assert door.differences(cases)[1] == []
     path = pathlib.Path(arguments[0]) if arguments else pathlib.Path(__file__).parent / "vectors.json"

@@ -161,6 +161,7 @@ impl Made {
         for cid in [cid.clone(), self.bent(&cid)] {
             self.add("cids", json!({ "master": master, "keys_at": later, "cid": cid }));
         }
+        self.add("resets", json!({ "master": master, "keys_at": now }));
         let domain = format!("d{}.Example", self.draw::<u32>());
         self.add("tags", json!({ "master": master, "keys_at": now, "domain": domain }));
         let address = std::net::IpAddr::V6(self.draw());

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postern_net::door::{KeyPair, PublicKey};
-use postern_proto::door::limits::{ALPN, HELLO_BYTES_MIN};
-use postern_proto::door::{Challenge, Frame, FrameReader, hello, ticket};
+use postern_proto::door::limits::{ALPN, CHALLENGE_BYTES, COOKIE_TOKEN_BYTES, HELLO_BYTES_MIN};
+use postern_proto::door::{Challenge, Frame, FrameReader, PeerClass, hello, ticket};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, ConnectionId, Endpoint, RecvStream, SendStream, TokenStore, TransportConfig};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
@@ -26,6 +26,8 @@ pub(crate) struct Peer {
     pub(crate) domain: String,
     pub(crate) key: PublicKey,
     tls: Arc<QuicClientConfig>,
+    /// Of each stream.
+    receive_window: u32,
 }
 
 /// A ticket and its key.
@@ -34,9 +36,10 @@ pub(crate) type Held = ([u8; 54], [u8; 16]);
 /// A connection that was let in.
 pub(crate) struct Link {
     pub(crate) connection: quinn::Connection,
+    pub(crate) class: PeerClass,
     pub(crate) tickets: Vec<Held>,
     /// Kept open.
-    _control: (SendStream, RecvStream),
+    pub(crate) control: (SendStream, RecvStream),
     _endpoint: Endpoint,
 }
 
@@ -65,7 +68,53 @@ impl Peer {
             .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
             .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)));
         tls.alpn_protocols = vec![ALPN.to_vec()];
-        Self { domain: domain.to_owned(), key, tls: Arc::new(QuicClientConfig::try_from(tls).unwrap()) }
+        let tls = Arc::new(QuicClientConfig::try_from(tls).unwrap());
+        Self { domain: domain.to_owned(), key, tls, receive_window: 64 << 10 }
+    }
+
+    /// Who does not read is soon not written to.
+    pub(crate) fn that_reads_little(self) -> Self {
+        Self { receive_window: 256, ..self }
+    }
+
+    /// Its first frame.
+    pub(crate) fn ident(&self) -> Vec<u8> {
+        let mut ident = Vec::new();
+        Frame::Ident { domain: self.domain.clone(), owner: None, vouches: Vec::new() }.encode(&mut ident);
+        ident
+    }
+
+    /// For one attempt with this connection id and token.
+    fn config(&self, dcid: [u8; 16], token: Vec<u8>) -> quinn::ClientConfig {
+        let mut config = quinn::ClientConfig::new(Arc::clone(&self.tls) as _);
+        let mut transport = TransportConfig::default();
+        transport
+            .send_window(SEND_WINDOW_BYTES)
+            .stream_receive_window(self.receive_window.into())
+            .max_idle_timeout(Some(Duration::from_secs(60).try_into().unwrap()));
+        config
+            .transport_config(Arc::new(transport))
+            .token_store(Arc::new(Once(Mutex::new(Some(token.into())))))
+            .initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&dcid)));
+        config
+    }
+
+    /// The first datagram of a handshake, taken from the wire by a socket in the middle, and nothing after it.
+    pub(crate) async fn begin_and_leave(&self, door: SocketAddr) {
+        let token = tokio::task::spawn_blocking(move || cookie(door)).await.unwrap();
+        // quinn sends to the trap; what it sent goes on from another socket, and nothing comes back.
+        let (trap, outside) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        trap.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let config = self.config(random(), token.to_vec());
+        let connecting = endpoint.connect_with(config, trap.local_addr().unwrap(), "postern.invalid").unwrap();
+        let sender = tokio::task::spawn_blocking(move || {
+            let mut datagram = [0; 2_048];
+            let (read, _) = trap.recv_from(&mut datagram).unwrap();
+            outside.send_to(&datagram[..read], door).unwrap();
+        });
+        sender.await.unwrap();
+        drop(connecting);
     }
 
     /// Through the gate and the handshake, no further.
@@ -79,15 +128,8 @@ impl Peer {
             Some((ticket, key)) => ticket::token_of(&ticket, &key, &dcid, now_s()).to_vec(),
             None => tokio::task::spawn_blocking(move || cookie(door)).await.unwrap().to_vec(),
         };
-        let mut config = quinn::ClientConfig::new(Arc::clone(&self.tls) as _);
-        let mut transport = TransportConfig::default();
-        transport.send_window(SEND_WINDOW_BYTES).max_idle_timeout(Some(Duration::from_secs(60).try_into().unwrap()));
-        config
-            .transport_config(Arc::new(transport))
-            .token_store(Arc::new(Once(Mutex::new(Some(token.into())))))
-            .initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&dcid)));
         let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        let connection = endpoint.connect_with(config, door, "postern.invalid").unwrap().await?;
+        let connection = endpoint.connect_with(self.config(dcid, token), door, "postern.invalid").unwrap().await?;
         Ok((endpoint, connection))
     }
 
@@ -95,28 +137,27 @@ impl Peer {
     pub(crate) async fn enter(&self, door: SocketAddr, ticket: Option<Held>) -> Result<Link, Refused> {
         let (endpoint, connection) = self.shake(door, ticket).await.map_err(Refused::Ended)?;
         let (mut send, mut receive) = connection.open_bi().await.map_err(Refused::Ended)?;
-        let mut ident = Vec::new();
-        Frame::Ident { domain: self.domain.clone(), owner: None, vouches: Vec::new() }.encode(&mut ident);
-        let _gone = send.write_all(&ident).await;
-        let (mut reader, mut tickets, mut accepted) = (FrameReader::new(), Vec::new(), false);
+        let _gone = send.write_all(&self.ident()).await;
+        let (mut reader, mut tickets, mut accepted) = (FrameReader::new(), Vec::new(), None);
         let wanted = if ticket.is_some() { 2 } else { 4 };
         let mut buffer = [0; 4_096];
         // ACCEPT and its tickets are said in one breath.
-        while !accepted || tickets.len() < wanted {
+        while accepted.is_none() || tickets.len() < wanted {
             let Ok(Some(read)) = receive.read(&mut buffer).await else {
                 return Err(Refused::Ended(connection.closed().await));
             };
             reader.push(&buffer[..read]);
             while let Some(frame) = reader.next().unwrap() {
                 match frame {
-                    Frame::Accept { .. } => accepted = true,
+                    Frame::Accept { class, .. } => accepted = Some(class),
                     Frame::Ticket { ticket, key, .. } => tickets.push((ticket, key)),
                     Frame::Park { retry_after_s } => return Err(Refused::Parked(retry_after_s)),
                     other => panic!("{other:?}"),
                 }
             }
         }
-        Ok(Link { connection, tickets, _control: (send, receive), _endpoint: endpoint })
+        let class = accepted.unwrap();
+        Ok(Link { connection, class, tickets, control: (send, receive), _endpoint: endpoint })
     }
 }
 
@@ -124,21 +165,41 @@ impl Link {
     /// A mail stream.
     pub(crate) async fn stream(&self) -> Mail {
         let (send, receive) = self.connection.open_bi().await.unwrap();
-        Mail { send, receive, read: Vec::new() }
+        Mail { send, replies: Replies { receive, read: Vec::new() } }
+    }
+
+    /// One message on a stream of its own; the reply to it.
+    pub(crate) async fn deliver(&self, from: &str) -> String {
+        let mut mail = self.stream().await;
+        mail.say(&format!("EHLO x\r\n{}QUIT\r\n", flight(from, "Hello"))).await;
+        for _ in 0..3 {
+            mail.reply().await;
+        }
+        mail.reply().await
     }
 
     /// The code by which the server closes.
     pub(crate) async fn closed(&self) -> u64 {
-        match self.connection.closed().await {
-            ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
-            other => panic!("{other}"),
-        }
+        closed(&self.connection).await
+    }
+}
+
+/// The code by which the server closes.
+pub(crate) async fn closed(connection: &quinn::Connection) -> u64 {
+    match connection.closed().await {
+        ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
+        other => panic!("{other}"),
     }
 }
 
 /// One mail stream.
 pub(crate) struct Mail {
     pub(crate) send: SendStream,
+    pub(crate) replies: Replies,
+}
+
+/// The server's half of it.
+pub(crate) struct Replies {
     receive: RecvStream,
     read: Vec<u8>,
 }
@@ -148,6 +209,23 @@ impl Mail {
         self.send.write_all(text.as_bytes()).await.unwrap();
     }
 
+    /// See [`Replies::line`].
+    pub(crate) async fn line(&mut self) -> String {
+        self.replies.line().await
+    }
+
+    /// The next whole reply: its last line.
+    pub(crate) async fn reply(&mut self) -> String {
+        loop {
+            let line = self.line().await;
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return line;
+            }
+        }
+    }
+}
+
+impl Replies {
     /// The next line, without its end; empty at the end of the stream.
     pub(crate) async fn line(&mut self) -> String {
         loop {
@@ -162,16 +240,6 @@ impl Mail {
             }
         }
     }
-
-    /// The next whole reply: its last line.
-    pub(crate) async fn reply(&mut self) -> String {
-        loop {
-            let line = self.line().await;
-            if line.as_bytes().get(3) != Some(&b'-') {
-                return line;
-            }
-        }
-    }
 }
 
 /// A message to ann@example.com, without waiting.
@@ -180,17 +248,36 @@ pub(crate) fn flight(from: &str, body: &str) -> String {
     format!("MAIL FROM:<{from}>\r\nRCPT TO:<ann@example.com>\r\nBDAT {} LAST\r\n{message}", message.len())
 }
 
-/// HELLO, CHALLENGE, and the cookie in it.
-fn cookie(door: SocketAddr) -> [u8; 38] {
+/// HELLO, CHALLENGE, and the cookie in it. Waits a second for the answer, and asks again.
+pub(crate) fn cookie(door: SocketAddr) -> [u8; COOKIE_TOKEN_BYTES] {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let nonce: [u8; 8] = random();
     let mut packet = [0; HELLO_BYTES_MIN];
     hello(nonce, &mut packet);
-    socket.send_to(&packet, door).unwrap();
-    let mut answer = [0; 100];
-    let (read, _) = socket.recv_from(&mut answer).unwrap();
-    Challenge::parse(&answer[..read], nonce).unwrap().token()
+    for _ in 0..10 {
+        socket.send_to(&packet, door).unwrap();
+        let mut answer = [0; CHALLENGE_BYTES];
+        if socket.recv_from(&mut answer).is_ok()
+            && let Some(challenge) = Challenge::parse(&answer, nonce)
+        {
+            return challenge.token();
+        }
+    }
+    panic!("no CHALLENGE came");
+}
+
+/// An Initial that the gate lets through and that QUIC cannot make sense of.
+pub(crate) fn initial(dcid: u64, token: &[u8; COOKIE_TOKEN_BYTES]) -> Vec<u8> {
+    let mut datagram = vec![0xc0, 0, 0, 0, 1, 16];
+    datagram.extend_from_slice(&[dcid.to_be_bytes(), dcid.to_be_bytes()].concat());
+    datagram.extend_from_slice(&[0, 38]);
+    datagram.extend_from_slice(token);
+    // The rest of the datagram: a length of two octets, and noise.
+    let rest = HELLO_BYTES_MIN - datagram.len() - 2;
+    datagram.extend_from_slice(&(0x4000 | rest as u16).to_be_bytes());
+    datagram.resize(HELLO_BYTES_MIN, 0x5a);
+    datagram
 }
 
 fn now_s() -> u32 {

@@ -28,6 +28,14 @@ impl Master {
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// What stateless resets of QUIC are keyed with (RFC 9000 section 10.3.2). It has no epochs: who comes back after a
+    /// restart, however late, is to learn that his connection is gone.
+    pub fn reset_secret(&self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        derive(&Hkdf::new(None, &self.0), "reset", 0, &mut secret);
+        secret
+    }
 }
 
 impl fmt::Debug for Master {

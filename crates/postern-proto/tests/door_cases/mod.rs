@@ -30,6 +30,7 @@ pub(crate) fn says(kind: &str, case: &Value) -> Option<Value> {
             told.sort_by_key(|(id, _)| id.wrapping_sub((now.saturating_sub(34)) as u8));
             json!({ "keys": told.iter().map(|(id, key)| json!([id, hex(key)])).collect::<Vec<_>>() })
         }
+        "resets" => json!({ "secret": hex(&Master::new(fixed(case, "master")).reset_secret()) }),
         "tags" => {
             let keys = keys(case);
             let tag = match case["domain"].as_str() {

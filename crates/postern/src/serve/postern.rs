@@ -58,9 +58,6 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
     };
     let gate = Gate::new(Keyring::new(&master, now_s()), options, random()?);
     let prover = Arc::new(Desk { keys, book: admission.book.clone() });
-    let mut reset_secret = *master.bytes();
-    // Another secret than those of cookies and tickets, from the same source: the label is of no key of door/1.
-    reset_secret.iter_mut().for_each(|octet| *octet ^= 0x5a);
     let smtp = &config.settings.smtp;
     let session = SessionOptions {
         size_max: smtp.size_max.0,
@@ -79,7 +76,7 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
         // Whose key it is was proven: nobody asks DNS about the address as well.
         admission: Some(Admission { identity: None, ..admission.clone() }),
         callouts,
-        ..PosternOptions::new(sockets, gate, ServerProfile::new(own), reset_secret, prover, session)
+        ..PosternOptions::new(sockets, gate, ServerProfile::new(own), master.reset_secret(), prover, session)
     };
     Postern::start(spool, policy, modes, options).map_err(|error| Failure::new(Code::Os, format!("postern: {error}")))
 }

@@ -74,6 +74,9 @@ fn keys_differ_by_label_epoch_and_master() {
     assert_ne!(keys.cookie_now().1, keys.cid_now().1);
     assert_ne!(keys.gate_now().1, &keys.body_now().1[..16]);
     assert_ne!(keys.gate_now().1, other.gate_now().1);
+    let reset = Master::new([7; 32]).reset_secret();
+    assert_ne!(&reset, keys.body_now().1);
+    assert_ne!(reset, Master::new([8; 32]).reset_secret());
     let mut all: Vec<_> = keys.gate_keys().map(|(_, key)| key).collect();
     all.sort_unstable();
     all.dedup();

@@ -1,0 +1,141 @@
+//! Those whose key is not proven yet: they hold a place until their deadline, and are served nothing.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postern_doors::gate::GateOptions;
+use postern_doors::postern::Proof;
+use postern_proto::door::{CloseCode, Frame};
+
+use crate::client::{Peer, Refused, closed, cookie, flight, initial};
+use crate::stage::{Settings, Stage, run};
+
+#[test]
+fn streams_that_are_opened_before_the_proof_are_never_served() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let (_endpoint, connection) = Peer::new("nobody.example").shake(stage.addr(), None).await.unwrap();
+        let (mut control, _) = connection.open_bi().await.unwrap();
+        let (mut mail, mut replies) = connection.open_bi().await.unwrap();
+        mail.write_all(format!("EHLO x\r\n{}", flight("bob@nobody.example", "Hi")).as_bytes()).await.unwrap();
+        let mut ident = Vec::new();
+        Frame::Ident { domain: "nobody.example".into(), owner: None, vouches: Vec::new() }.encode(&mut ident);
+        control.write_all(&ident).await.unwrap();
+        assert!(replies.read(&mut [0; 100]).await.is_err(), "not a word");
+        assert_eq!(stage.stored().await, 0);
+    });
+}
+
+#[test]
+fn a_peer_whose_key_cannot_be_looked_up_now_is_told_to_come_again() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let refused = stage.peer("peer.example", Proof::NotNow).enter(stage.addr(), None).await.err().unwrap();
+        assert!(matches!(refused, Refused::Parked(seconds) if seconds > 0), "{refused:?}");
+        stage.until(|stats| stats.parked == 1).await;
+        assert_eq!(stage.stats().tickets, 0);
+    });
+}
+
+#[test]
+fn abandoned_handshakes_are_bounded_and_expire_and_the_known_get_past_them() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let friend = stage.known("friend.example");
+        let ticket = friend.enter(stage.addr(), None).await.unwrap().tickets[0];
+        let nobody = Arc::new(Peer::new("nobody.example"));
+        let mut crowd = tokio::task::JoinSet::new();
+        let addr = stage.addr();
+        for _ in 0..190 {
+            let nobody = Arc::clone(&nobody);
+            crowd.spawn(async move {
+                // Through TLS, and then not a word.
+                let held = nobody.shake(addr, None).await;
+                std::future::pending::<()>().await;
+                drop(held);
+            });
+        }
+        stage.until(|stats| stats.shaking >= 120).await;
+        assert!(stage.stats().shaking <= 148, "{:?}", stage.stats());
+        let begun = Instant::now();
+        friend.enter(addr, Some(ticket)).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(2), "a friend waited for {:?}", begun.elapsed());
+        stage.until(|stats| stats.expired >= 120).await;
+        assert!(stage.stats().waiting <= 24);
+        crowd.abort_all();
+        stage.until(|stats| (stats.shaking, stats.waiting) == (0, 0)).await;
+    });
+}
+
+#[test]
+fn an_abandoned_handshake_expires_at_its_deadline_and_gives_its_place_back() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let began = Instant::now();
+        stage.proven("gone.example").begin_and_leave(stage.addr()).await;
+        let (_endpoint, mute) = stage.proven("mute.example").shake(stage.addr(), None).await.unwrap();
+        stage.until(|stats| stats.begun == 2).await;
+        stage.until(|stats| stats.expired == 2).await;
+        let took = began.elapsed();
+        assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&took), "strangers have 3 s: {took:?}");
+        assert_eq!(closed(&mute).await, CloseCode::TooSlow as u64);
+        stage.until(|stats| stats.shaking == 0).await;
+        let stats = stage.stats();
+        assert_eq!((stats.open, stats.accepted, stats.window_bytes), (0, 0, 0));
+    });
+}
+
+#[test]
+fn nonsense_on_the_control_stream_closes_the_connection_as_a_protocol_error() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let peer = stage.proven("evil.example");
+        let mut twice = peer.enter(stage.addr(), None).await.unwrap();
+        twice.control.0.write_all(&peer.ident()).await.unwrap();
+        assert_eq!(twice.closed().await, CloseCode::Protocol as u64, "IDENT twice");
+        for (what, octets) in [
+            ("a frame of nothing", &[0, 0][..]),
+            ("an announcement of more than a frame may have", &[0xff, 0xff]),
+            ("items that are none", &[0, 4, 0xff, 0xff, 0xff, 0xff]),
+            ("a frame that nobody knows, with an octet behind it", b"\x00\x05\x82\x18\x64\xa0\x00"),
+        ] {
+            let mut inside = peer.enter(stage.addr(), None).await.unwrap();
+            inside.control.0.write_all(octets).await.unwrap();
+            assert_eq!(inside.closed().await, CloseCode::Protocol as u64, "{what} after ACCEPT");
+            let (_endpoint, outside) = peer.shake(stage.addr(), None).await.unwrap();
+            let (mut control, _replies) = outside.open_bi().await.unwrap();
+            control.write_all(octets).await.unwrap();
+            assert_eq!(closed(&outside).await, CloseCode::Protocol as u64, "{what} in the place of IDENT");
+        }
+        assert_eq!(stage.stats().protocol_errors, 9);
+    });
+}
+
+#[test]
+fn cookies_of_one_address_beyond_the_budget_admit_nobody() {
+    let strangers_per_second = GateOptions::default().strangers_per_second;
+    let stage = Stage::new(Settings { strangers_per_second, ..Settings::default() });
+    run(async {
+        let addr = stage.addr();
+        let tokens = tokio::task::spawn_blocking(move || (0..300).map(|_| cookie(addr)).collect::<Vec<_>>());
+        let tokens = tokens.await.unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let asked = stage.postern().gate().received;
+        let began = Instant::now();
+        for (n, token) in tokens.iter().enumerate() {
+            socket.send_to(&initial(n as u64, token), addr).unwrap();
+        }
+        while stage.postern().gate().received < asked + 300 {
+            assert!(began.elapsed() < Duration::from_secs(15), "{:?}", stage.postern().gate());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (gate, seconds) = (stage.postern().gate(), began.elapsed().as_secs_f64());
+        let bytes = stage.postern().shared_gate().lock().unwrap().bytes();
+        println!("{gate:?} in {seconds} s; {bytes} octets of tables");
+        // Half a second's worth at once after a quiet time.
+        let budget = f64::from(strangers_per_second) * (0.5 + seconds) + 1.0;
+        assert!(gate.admitted_cookie > 0 && (gate.admitted_cookie as f64) <= budget, "{} of 300", gate.admitted_cookie);
+        assert_eq!(gate.admitted_cookie + gate.appointments, 300, "the others were told to come later");
+    });
+}

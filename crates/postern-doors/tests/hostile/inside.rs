@@ -1,0 +1,146 @@
+//! Insiders: proven, and meaning harm. What they hold is bounded by their class, and others are served meanwhile.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use postern_proto::door::{CloseCode, PeerClass};
+use postern_proto::mode::Mode;
+
+use crate::client::{Mail, SEND_WINDOW_BYTES, flight};
+use crate::stage::{Settings, Stage, run};
+
+#[test]
+fn a_message_below_the_floor_ends_its_connection_and_nobody_else_waits() {
+    let stage = Stage::new(Settings { body: Some(Duration::from_secs(2)), ..Settings::default() });
+    run(async {
+        let idle = stage.known("idle.example").enter(stage.addr(), None).await.unwrap();
+        let mut waiting = idle.stream().await;
+        waiting.say("EHLO mta.idle.example\r\n").await;
+        waiting.reply().await;
+        let friend = stage.known("friend.example").enter(stage.addr(), None).await.unwrap();
+        let evil = stage.proven("evil.example").enter(stage.addr(), None).await.unwrap();
+        assert_eq!(evil.class, PeerClass::Proven);
+        let (mut slow, mut neighbour) = (evil.stream().await, evil.stream().await);
+        slow.say("EHLO mta.evil.example\r\nMAIL FROM:<>\r\nRCPT TO:<ann@example.com>\r\nBDAT 100000 LAST\r\n").await;
+        let Mail { mut send, mut replies } = slow;
+        // An eightieth of the floor of 4 KiB/s.
+        let drip = async {
+            while send.write_all(&[b'x'; 25]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let delivered = Cell::new(0);
+        let others = async {
+            while neighbour.send.write_all(b"NOOP\r\n").await.is_ok() && !neighbour.reply().await.is_empty() {
+                assert!(friend.deliver("bob@friend.example").await.starts_with("250 2.0.0"));
+                delivered.set(delivered.get() + 1);
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let told = async {
+            let mut last = String::new();
+            loop {
+                match replies.line().await {
+                    line if line.is_empty() => return last,
+                    line => last = line,
+                }
+            }
+        };
+        let last = tokio::select! {
+            last = told => last,
+            () = drip => unreachable!(),
+            () = others => unreachable!(),
+        };
+        assert!(last.starts_with("421 4.4.2"), "{last}");
+        assert_eq!(evil.closed().await, CloseCode::TooSlow as u64);
+        assert_eq!(stage.stats().too_slow, 1);
+        assert!(delivered.get() >= 2, "{} messages of a friend", delivered.get());
+        waiting.say("NOOP\r\n").await;
+        assert!(waiting.reply().await.starts_with("250 "));
+        assert_eq!(stage.leases().await.len(), delivered.get(), "of the friend's lane");
+        assert_eq!(stage.stored().await, 0, "of any other");
+    });
+}
+
+#[test]
+fn an_insider_that_fills_everything_holds_what_its_class_may_and_a_friend_is_served() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let evil = stage.proven("evil.example").that_reads_little().enter(stage.addr(), None).await.unwrap();
+        assert_eq!(evil.class, PeerClass::Proven);
+        let limits = PeerClass::Proven.limits();
+        let mut held = Vec::new();
+        for _ in 0..limits.streams {
+            let mut mail = tokio::time::timeout(Duration::from_secs(5), evil.stream()).await.unwrap();
+            mail.say(&"EHLO x\r\nNOOP\r\n".repeat(8)).await;
+            held.push(mail);
+        }
+        let one_more = tokio::time::timeout(Duration::from_millis(500), evil.connection.open_bi()).await;
+        assert!(one_more.is_err(), "a stream more than the class has");
+        stage.until(|stats| stats.streams == u64::from(limits.streams)).await;
+        // Nobody reads the replies: what is taken now fills windows.
+        let mut taken = 0_u64;
+        for mail in &mut held {
+            let noise = [b'x'; 16_384];
+            while let Ok(Ok(written)) = tokio::time::timeout(Duration::from_secs(1), mail.send.write(&noise)).await {
+                taken += written as u64;
+                assert!(taken < 64 << 20, "octets are taken without an end");
+            }
+        }
+        let stats = stage.stats();
+        println!("{taken} octets taken, {stats:?}");
+        assert_eq!((stats.streams, stats.window_bytes), (u64::from(limits.streams), limits.window_bytes));
+        assert!((limits.window_bytes * 3 / 4..=limits.window_bytes).contains(&taken), "{taken} octets taken");
+        let friend = stage.known("friend.example").enter(stage.addr(), None).await.unwrap();
+        for _ in 0..5 {
+            let reply = friend.deliver("bob@friend.example").await;
+            assert!(reply.starts_with("250 2.0.0"), "{reply}");
+        }
+        drop((held, evil));
+    });
+}
+
+#[test]
+fn an_insider_cannot_hoard_windows() {
+    // Room for one window of the known, and a little.
+    let budget = 5 << 20;
+    let stage = Stage::new(Settings { mode: Mode::Through, window_bytes_max: budget, ..Settings::default() });
+    run(async {
+        let peer = stage.known("hoarder.example");
+        let mut links = vec![peer.enter(stage.addr(), None).await.unwrap()];
+        let tickets = links[0].tickets.clone();
+        for ticket in tickets.into_iter().take(3) {
+            links.push(peer.enter(stage.addr(), Some(ticket)).await.unwrap());
+        }
+        let small = 64 << 10;
+        let granted = stage.stats().window_bytes;
+        assert!(granted <= budget + links.len() as u64 * small, "{:?}", stage.stats());
+        assert_eq!(stage.stats().narrowed, 3);
+        // A message whose outcome nobody tells, and behind it as much as goes. It goes no further than the windows, one
+        // read of the session (64 KiB) and what the client itself keeps.
+        let (mut taken, mut held) = (0, Vec::new());
+        // The first came as a stranger: its streams keep a stranger's windows, and it may have many.
+        for link in std::iter::repeat_n(&links[0], 12).chain(&links[1..]) {
+            let mut mail = link.stream().await;
+            mail.say(&format!("EHLO x\r\n{}", flight("bob@hoarder.example", "Hello"))).await;
+            for _ in 0..3 {
+                mail.reply().await;
+            }
+            let block = vec![b'x'; 64 << 10];
+            while let Ok(Ok(written)) = tokio::time::timeout(Duration::from_millis(500), mail.send.write(&block)).await
+            {
+                taken += written as u64;
+            }
+            held.push(mail);
+        }
+        let streams = held.len() as u64;
+        let kept = streams * small + links.len() as u64 * SEND_WINDOW_BYTES;
+        assert!(taken >= streams * small / 2, "{taken} octets taken: nobody tried");
+        assert!(taken <= granted + kept, "{taken} octets taken, {granted} granted");
+        assert_eq!(stage.stats().window_bytes, granted);
+        drop((links, held));
+        stage.until(|stats| stats.window_bytes == 0).await;
+    });
+}

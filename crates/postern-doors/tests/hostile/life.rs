@@ -1,0 +1,116 @@
+//! How a connection, a listener and a door end, and what goes on after it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postern_doors::{DoorListeners, DoorOptions, Doors};
+use postern_net::socket;
+use postern_proto::door::CloseCode;
+use postern_proto::envelope::Via;
+use postern_proto::session::SessionOptions;
+
+use crate::blunt::Client;
+use crate::client::flight;
+use crate::stage::{Settings, Stage, run};
+
+#[test]
+fn a_connection_lives_as_long_as_it_may_and_its_last_message_is_answered() {
+    let stage = Stage::new(Settings { lifetime_max: Some(Duration::from_millis(1_500)), ..Settings::default() });
+    run(async {
+        let link = stage.known("peer.example").enter(stage.addr(), None).await.unwrap();
+        let (mut idle, mut busy) = (link.stream().await, link.stream().await);
+        idle.say("EHLO mta.peer.example\r\n").await;
+        idle.reply().await;
+        let (first, rest) = (flight("bob@peer.example", "Hello"), 10);
+        busy.say("EHLO mta.peer.example\r\n").await;
+        busy.say(&first[..first.len() - rest]).await;
+        let goodbye = idle.line().await;
+        assert!(goodbye.starts_with("421 "), "{goodbye}");
+        // In the middle of a message it is waited for.
+        busy.say(&first[first.len() - rest..]).await;
+        for _ in 0..3 {
+            busy.reply().await;
+        }
+        let reply = busy.reply().await;
+        assert!(reply.starts_with("250 2.0.0 Queued"), "{reply}");
+        assert_eq!(link.closed().await, CloseCode::LifetimeOver as u64);
+        assert_eq!(stage.leases().await.len(), 1);
+    });
+}
+
+#[test]
+fn a_stop_says_goodbye_on_streams_and_closes_with_its_code() {
+    let mut stage = Stage::new(Settings::default());
+    let postern = stage.postern.take().unwrap();
+    let peer = stage.known("peer.example");
+    run(async {
+        let link = peer.enter(postern.addr(), None).await.unwrap();
+        let mut mail = link.stream().await;
+        mail.say("EHLO mta.peer.example\r\n").await;
+        mail.reply().await;
+        let stopped = tokio::spawn(postern.stop(Duration::from_secs(5)));
+        let goodbye = mail.line().await;
+        assert!(goodbye.starts_with("421 4.3.2"), "{goodbye}");
+        assert_eq!(link.closed().await, CloseCode::ShuttingDown as u64);
+        stopped.await.unwrap();
+    });
+}
+
+#[test]
+fn a_ticket_admits_again_after_the_door_was_closed_and_opened() {
+    let mut stage = Stage::new(Settings::default());
+    let peer = stage.known("peer.example");
+    let tickets = run(async { peer.enter(stage.addr(), None).await.unwrap().tickets });
+    run(stage.postern.take().unwrap().stop(Duration::ZERO));
+    stage.open(&Settings::default());
+    run(async {
+        let link = peer.enter(stage.addr(), Some(tickets[0])).await.unwrap();
+        // One for the one that is used up, and one more.
+        assert!(link.tickets.len() <= 2);
+        assert_eq!(stage.stats().unknown_attempts, 0);
+    });
+}
+
+#[test]
+fn a_panic_of_the_listener_is_confined_and_the_public_door_goes_on() {
+    let stage = Stage::new(Settings::default());
+    let listener = socket::listen("127.0.0.1:0".parse().unwrap(), socket::BACKLOG, false).unwrap();
+    let options = DoorOptions {
+        listeners: vec![DoorListeners { strangers: listener, known: None }],
+        session: SessionOptions::new("mx.example.com".into(), Via::Public),
+        tls: None,
+        proxy_from: Vec::new(),
+        xclient_from: Vec::new(),
+        connections_max: 100,
+        callouts: None,
+        admission: None,
+    };
+    let public =
+        Doors::start(stage.spool.clone(), Arc::clone(&stage.policy), Arc::clone(&stage.modes), options).unwrap();
+    let mut tcp = Client::connect(public.addr());
+    tcp.expect("220 ");
+    tcp.begin_body();
+    run(async {
+        let peer = stage.known("peer.example");
+        let link = peer.enter(stage.addr(), None).await.unwrap();
+        let begun = Instant::now();
+        stage.postern().inject_panic();
+        stage.until(|stats| stats.rebuilt == 1).await;
+        // Packets of those whom the old life knew are answered by nobody, or by a reset; those with a ticket come in.
+        let again = peer.enter(stage.addr(), Some(link.tickets[0])).await.unwrap();
+        println!("in again after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        let mut mail = again.stream().await;
+        mail.say(&format!("EHLO mta.peer.example\r\n{}", flight("bob@peer.example", "Hello"))).await;
+        for _ in 0..3 {
+            mail.reply().await;
+        }
+        assert!(mail.reply().await.starts_with("250 2.0.0 Queued"));
+        assert!((stage.stats().rebuilt, stage.stats().open) == (1, 1));
+    });
+    // The connection that was in the middle of a message was never touched.
+    tcp.write(b"Subject: x\r\n\r\nHello\r\n.\r\n");
+    tcp.expect("250 2.0.0 Queued");
+    assert_eq!((public.stats().snapshot().panics, public.stats().snapshot().open), (0, 1));
+    run(public.stop(Duration::ZERO));
+}

@@ -1,0 +1,176 @@
+//! A postern with everything real but DNS, and what stands behind it.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use postern_doors::gate::{DoorSockets, Gate, GateOptions, SharedGate};
+use postern_doors::postern::{Postern, PosternOptions, PosternStatsSnapshot, Proof, Prover};
+use postern_doors::{Policy, Recipients};
+use postern_net::door::{KeyPair, PublicKey, ServerProfile};
+use postern_proto::door::{Keyring, Master};
+use postern_proto::envelope::Via;
+use postern_proto::mode::{Mode, Modes};
+use postern_proto::session::SessionOptions;
+use postern_spool::{Lane, Lease, Spool, SpoolOptions};
+
+use crate::client::Peer;
+
+/// A postern for `example.com`, any recipient.
+pub(crate) struct Stage {
+    pub(crate) postern: Option<Postern>,
+    pub(crate) spool: Spool,
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
+    pub(crate) modes: Arc<ArcSwap<Modes>>,
+    prover: Arc<Book>,
+    dir: tempfile::TempDir,
+}
+
+/// Whose key is whose.
+#[derive(Default)]
+struct Book(Mutex<HashMap<String, (PublicKey, Proof)>>);
+
+impl Prover for Book {
+    fn prove(&self, domain: &str, _: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
+        answer(match self.0.lock().unwrap().get(domain) {
+            Some((known, proof)) if known == key => proof.clone(),
+            _ => Proof::Unproven { why: "not in the book".to_owned() },
+        });
+    }
+}
+
+/// What tests change.
+pub(crate) struct Settings {
+    pub(crate) mode: Mode,
+    pub(crate) strangers_per_second: u32,
+    pub(crate) window_bytes_max: u64,
+    pub(crate) body: Option<Duration>,
+    pub(crate) lifetime_max: Option<Duration>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Collect,
+            strangers_per_second: 10_000,
+            window_bytes_max: 256 << 20,
+            body: None,
+            lifetime_max: None,
+        }
+    }
+}
+
+fn gate(strangers_per_second: u32) -> SharedGate {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let options = GateOptions { strangers_per_second, ..GateOptions::default() };
+    Arc::new(Mutex::new(Gate::new(Keyring::new(&Master::new([7; 32]), now_s), options, [3; 16])))
+}
+
+impl Stage {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, _) = Spool::open(SpoolOptions::new(dir.path())).unwrap();
+        let policy = Policy { domains: [("example.com".to_owned(), Recipients::Any)].into(), ..Policy::default() };
+        let mut stage = Self {
+            postern: None,
+            spool,
+            prover: Arc::default(),
+            policy: Arc::new(ArcSwap::from_pointee(policy)),
+            modes: Arc::new(ArcSwap::from_pointee(Modes { default: settings.mode, ..Modes::default() })),
+            dir,
+        };
+        stage.open(&settings);
+        stage
+    }
+
+    /// Opens the door; another one each time, with the same secrets.
+    pub(crate) fn open(&mut self, settings: &Settings) {
+        let mut session = SessionOptions::new("mx.example.com".into(), Via::Public);
+        session.limits.body = settings.body.unwrap_or(session.limits.body);
+        let own = KeyPair::from_pkcs8(&KeyPair::generate().unwrap()).unwrap();
+        let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let prover = Arc::clone(&self.prover) as _;
+        let gate = gate(settings.strangers_per_second);
+        let options = PosternOptions {
+            lifetime_max: settings.lifetime_max,
+            peers_max: 100,
+            streams_max: 1_000,
+            window_bytes_max: settings.window_bytes_max,
+            ..PosternOptions::new(sockets, gate, ServerProfile::new(&own), [9; 32], prover, session)
+        };
+        let opened =
+            Postern::start(self.spool.clone(), Arc::clone(&self.policy), Arc::clone(&self.modes), options).unwrap();
+        self.postern = Some(opened);
+    }
+
+    pub(crate) fn postern(&self) -> &Postern {
+        self.postern.as_ref().unwrap()
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.postern().addr()
+    }
+
+    pub(crate) fn stats(&self) -> PosternStatsSnapshot {
+        self.postern().stats().snapshot()
+    }
+
+    /// A peer that the prover says this of.
+    pub(crate) fn peer(&self, domain: &str, proof: Proof) -> Peer {
+        let peer = Peer::new(domain);
+        self.prover.0.lock().unwrap().insert(domain.to_owned(), (peer.key.clone(), proof));
+        peer
+    }
+
+    pub(crate) fn known(&self, domain: &str) -> Peer {
+        self.peer(domain, Proof::Known { org: domain.to_owned() })
+    }
+
+    pub(crate) fn proven(&self, domain: &str) -> Peer {
+        self.peer(domain, Proof::Proven { org: domain.to_owned() })
+    }
+
+    pub(crate) async fn leases(&self) -> Vec<Lease> {
+        self.spool.lease(&Lane::new("example.com", 1), 100, u64::MAX).await
+    }
+
+    /// All lanes that peers of these tests can fall into.
+    pub(crate) async fn stored(&self) -> usize {
+        let mut stored = 0;
+        for class in 0..5 {
+            stored += self.spool.lease(&Lane::new("example.com", class), 100, u64::MAX).await.len();
+        }
+        stored
+    }
+
+    /// Waits until the counters are so.
+    pub(crate) async fn until(&self, wanted: impl Fn(&PosternStatsSnapshot) -> bool) {
+        for _ in 0..1_500 {
+            if wanted(&self.stats()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("it never came to be: {:?}", self.stats());
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        if let Some(postern) = self.postern.take() {
+            runtime.block_on(postern.stop(Duration::ZERO));
+        }
+        runtime.block_on(self.spool.shutdown());
+        let _kept_until_now = &self.dir;
+    }
+}
+
+/// A test with a limit.
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(40), test).await.expect("it takes too long") })
+}
