@@ -135,17 +135,15 @@ impl PartyBoard {
         self.progress = progress.clone();
     }
 
-    /// What was due a second ago: who waits longer counts against the server.
-    pub(super) fn due(&self) -> u64 {
-        if self.report.is_some() {
-            return self.progress.friends_offered;
-        }
-        self.seconds.iter().flat_map(|second| &second.friends).map(|friends| friends.offered).sum()
+    /// Messages that came due in the seconds that were over at this moment.
+    pub(super) fn due_before(&self, ms: u64) -> u64 {
+        let over = self.seconds.iter().filter(|second| (u64::from(second.at_s) + 1) * 1_000 <= ms);
+        over.flat_map(|second| &second.friends).map(|friends| friends.offered).sum()
     }
 
-    /// Taken of what was due, in tenths of a percent.
+    /// Taken of what was due a second ago, in tenths of a percent: who waits longer counts against the server.
     pub(super) fn success_per_mille(&self) -> Option<u64> {
-        let due = self.due();
+        let due = if self.report.is_some() { self.progress.friends_offered } else { self.due_before(u64::MAX) };
         (self.progress.friends_accepted.min(due) * 1_000).checked_div(due)
     }
 
