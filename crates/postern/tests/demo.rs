@@ -88,6 +88,8 @@ fn a_night_that_is_interrupted_says_so_and_leaves_nothing_behind() {
     let reckoning: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(reckoning["stopped_early"], true);
     assert_eq!(reckoning["promise"]["kept"], false);
+    // It was calm: what the peers' site had answered a moment before was waited for.
+    assert_eq!(reckoning["promise"]["arrived"], reckoning["promise"]["answered_250"], "{reckoning}");
     assert_eq!(reckoning["promise"]["lost"], 0, "{reckoning}");
     assert!(is_empty(dir.path()), "nothing is left behind");
 }

@@ -75,6 +75,8 @@ pub(super) struct Buffer {
 pub(super) struct Promise {
     pub(super) answered_250: u64,
     pub(super) arrived: u64,
+    /// Neither arrived nor lost, for all that is known: the night was stopped before the end.
+    pub(super) under_way: u64,
     pub(super) lost: u64,
     /// Delivered more than once.
     pub(super) twice: u64,
@@ -91,7 +93,8 @@ impl Reckoning {
             .flat_map(|half| half.parties.iter().filter_map(|party| party.failure.clone()))
             .collect();
         let there = promised.iter().filter(|id| arrived.contains_key(*id)).count() as u64;
-        let lost = promised.len() as u64 - there;
+        let missing = promised.len() as u64 - there;
+        let (under_way, lost) = if stopped { (missing, 0) } else { (0, missing) };
         let (known, peers, way) = (&with_postern.known, &with_postern.peers, &scene.way);
         let enough = known.offered > 0 && known.taken_percent >= SUCCESS_PERCENT_MIN;
         let through = way.percent_of(peers.offered) >= SUCCESS_PERCENT_MIN && way.by_port_25 == 0 && way.waiting == 0;
@@ -113,6 +116,7 @@ impl Reckoning {
             promise: Promise {
                 answered_250: promised.len() as u64,
                 arrived: there,
+                under_way,
                 lost,
                 twice: arrived.values().filter(|times| **times > 1).count() as u64,
                 kept: enough && through && lost == 0 && failures.is_empty() && !stopped,
@@ -225,11 +229,12 @@ impl fmt::Display for Reckoning {
         row("spam and backscatter taken", without.spam_taken.to_string(), with.spam_taken.to_string())?;
         writeln!(f, "\n{}", self.by_the_postern())?;
         writeln!(f, "{}", self.buffer)?;
-        let Promise { answered_250, arrived, lost, twice, .. } = self.promise;
-        writeln!(
-            f,
-            "Postern answered {answered_250} messages 250; {arrived} of them arrived behind it; {lost} lost, {twice} twice."
-        )?;
+        let Promise { answered_250, arrived, under_way, lost, twice, .. } = self.promise;
+        write!(f, "Postern answered {answered_250} messages 250; {arrived} of them arrived behind it; ")?;
+        if under_way > 0 {
+            write!(f, "{under_way} were under way when it was stopped; ")?;
+        }
+        writeln!(f, "{lost} lost, {twice} twice.")?;
         for failure in &self.failures {
             writeln!(f, "Not played: {failure}")?;
         }

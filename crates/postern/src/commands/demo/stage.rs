@@ -188,15 +188,27 @@ impl Stage {
             || now_ms > self.night.over_ms + RECKONING_MAX_MS
     }
 
+    /// Neither site has mail left, asked in the order in which it goes; nothing where one of them has ended.
+    fn is_empty(&self) -> Option<bool> {
+        let sites = [&self.peers, &self.home].map(|site| status(&site.data()).ok());
+        let [peers, home] = sites.map(|status| status.map(|status| status["spool"]["items"] == 0));
+        Some(peers? && home?)
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Ends the players, and waits for them: their ledgers are then complete.
+    /// Ends the players, and waits for them: their ledgers are then complete. After a night that was stopped, what was
+    /// answered at the receipt has a moment to arrive.
     pub(super) fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for player in self.players.drain(..) {
             let _ = player.join();
+        }
+        let leave_by = Instant::now() + LEAVE_MAX;
+        while !self.is_empty().unwrap_or(true) && Instant::now() < leave_by {
+            std::thread::sleep(TICK);
         }
         if let Some(passage) = &self.passage {
             self.board.lock().way.under_way = passage.times(&self.behind.arrived());
@@ -244,6 +256,9 @@ fn thread(play: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failur
 const TICK: Duration = Duration::from_millis(250);
 /// After the last 250, until `status` of both sites is believed that nothing is left.
 const SETTLE_MS: u64 = 1_000;
+/// How long what is under way is waited for when somebody has stopped the night: mail takes less while it is calm, and
+/// who wants to go does not want to wait for a backlog.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
 /// How long the last mode change is waited for.
 const CALM_MAX_MS: u64 = 8_000;
 /// How long the drain may take after the night: a backlog of twice what a night can leave.

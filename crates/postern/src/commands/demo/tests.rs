@@ -254,6 +254,9 @@ fn a_night_that_was_not_played_keeps_no_promise() {
     scene.without.parties[Party::Hostile as usize].failure = Some("127.0.0.1:25 does not answer: refused".to_owned());
     let stopped = Reckoning::new(&scene, true, &[], &BTreeMap::new());
     assert_eq!(stopped.verdict(), "STOPPED EARLY: nothing is proven.");
+    let on_its_way = Reckoning::new(&scene, true, &["a".to_owned(), "b".to_owned()], &[("a".to_owned(), 1)].into());
+    let words = "2 messages 250; 1 of them arrived behind it; 1 were under way when it was stopped; 0 lost";
+    assert!(on_its_way.to_string().contains(words), "{on_its_way}");
     let reckoning = Reckoning::new(&scene, false, &[], &BTreeMap::new());
     assert_eq!(reckoning.verdict(), "NOT PLAYED as planned: nothing is proven.");
     assert!(reckoning.to_string().contains("Not played: 127.0.0.1:25 does not answer"), "{reckoning}");
