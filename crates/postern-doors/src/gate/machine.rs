@@ -141,6 +141,11 @@ impl Gate {
         &self.keys
     }
 
+    /// Other keys from now on: the master was changed, and these still have what the one before made.
+    pub fn set_keys(&mut self, keys: Keyring) {
+        self.keys = keys;
+    }
+
     /// The number in every connection id.
     pub fn worker(&self) -> u8 {
         self.options.worker
@@ -316,7 +321,7 @@ impl Gate {
             Shown::First => {}
         }
         let Some((kind, body)) = self.open(token, now) else { return Verdict::Drop(DropReason::BadTicket) };
-        let near = body.prefix_tag == self.keys.prefix_tag(source.ip().to_canonical());
+        let near = self.keys.is_prefix_tag(body.prefix_tag, source.ip().to_canonical());
         let remembered = if near { self.tickets.take(key, by) } else { self.tickets.take_far(key, by) };
         if !remembered {
             return Verdict::Drop(DropReason::Full);
