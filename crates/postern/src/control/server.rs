@@ -172,6 +172,7 @@ async fn answer(ask: Ask, owners: &Owners) -> (Result<Value, Failure>, Option<Bo
         Ask::Pin { change } => trust::pin(owners, change).await,
         Ask::Peer { change } => trust::peer(owners, change),
         Ask::OwnKeys => own_keys(owners),
+        Ask::PanicDoor => Ok(json!({ "done": owners.status.panic_door() })),
         Ask::Domains => Ok(json!({ "domains": trust::domains(owners) })),
         Ask::Bypass { on } => trust::bypass(owners, on),
         Ask::BufferGet { id } => return get(owners, &id).await,

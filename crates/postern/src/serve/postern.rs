@@ -176,6 +176,7 @@ pub(super) struct Counters {
     stats: Arc<postern_doors::postern::PosternStats>,
     sessions: Arc<postern_doors::DoorStats>,
     gate: postern_doors::gate::SharedGate,
+    panic: Box<dyn Fn()>,
 }
 
 impl Counters {
@@ -185,11 +186,16 @@ impl Counters {
             stats: Arc::clone(postern.stats()),
             sessions: Arc::clone(postern.sessions()),
             gate: postern.shared_gate(),
+            panic: Box::new(postern.panic_injector()),
         }
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    pub(super) fn panic_thread(&self) {
+        (self.panic)();
     }
 
     pub(super) fn show(&self) -> Value {
