@@ -98,6 +98,11 @@ impl Gate {
         &self.keys
     }
 
+    /// Other keys from now on: the master was changed, and these still have what the one before made.
+    pub fn set_keys(&mut self, keys: Keyring) {
+        self.keys = keys;
+    }
+
     /// The number in every connection id.
     pub fn worker(&self) -> u8 {
         self.options.worker

@@ -68,7 +68,7 @@ impl Tickets {
         let Some((kind, body)) = self.open(token, keys, now_s, stats) else {
             return Say::Nothing(DropReason::BadTicket);
         };
-        let near = body.prefix_tag == keys.prefix_tag(caller.ip().to_canonical());
+        let near = keys.is_prefix_tag(body.prefix_tag, caller.ip().to_canonical());
         let remembered = if near { self.seen.take(key, by) } else { self.seen.take_far(key, by) };
         if !remembered {
             return Say::Nothing(DropReason::Full);

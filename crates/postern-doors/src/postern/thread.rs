@@ -132,6 +132,13 @@ impl Postern {
     pub fn inject_panic(&self) {
         self.panic.notify_one();
     }
+
+    /// The same for whoever does not have the door itself.
+    #[doc(hidden)]
+    pub fn panic_injector(&self) -> impl Fn() + 'static {
+        let panic = Arc::clone(&self.panic);
+        move || panic.notify_one()
+    }
 }
 
 impl Life {

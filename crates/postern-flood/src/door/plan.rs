@@ -121,6 +121,9 @@ pub struct DoorFriends {
     pub tickets: Option<PathBuf>,
     /// How they are let in.
     pub entry: Entry,
+    /// Tell when each message was taken: for runs in which the door is gone for a while.
+    #[serde(default)]
+    pub moments: bool,
 }
 
 /// How a friend comes in.
@@ -153,6 +156,7 @@ impl DoorFriends {
             peer_key: None,
             tickets: None,
             entry: Entry::Door,
+            moments: false,
         }
     }
 }

@@ -66,7 +66,7 @@ pub(super) type Reachable = (SocketAddr, Family);
 
 /// What every attempt of a client has in common.
 pub(super) struct Common<'a> {
-    pub(super) key: &'a KeyPair,
+    pub(super) key: Arc<KeyPair>,
     pub(super) expected: &'a [PublicKey],
     pub(super) transport: &'a Arc<TransportConfig>,
 }
@@ -99,7 +99,7 @@ impl Attempt {
     ) -> Result<Self, Miss> {
         let (sender, answers) = mpsc::channel(2);
         let expected = family.socket.expect(nonce, *address, sender);
-        let (tls, wrong) = client_tls(common.key, common.expected);
+        let (tls, wrong) = client_tls(&common.key, common.expected);
         let mut config = quinn::ClientConfig::new(tls);
         config
             .transport_config(Arc::clone(common.transport))

@@ -12,6 +12,7 @@ mod naive;
 mod play;
 mod port25;
 mod replays;
+mod restart;
 mod server;
 
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ pub(super) use play::child as play_child;
 pub(super) use server::stock as stock_child;
 
 /// As `--only` looks for them.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 11] = [
     naive::NAME,
     naive::SLOW,
     aware::NAME,
@@ -35,6 +36,8 @@ pub(super) const NAMES: [&str; 9] = [
     insiders::NAME,
     replays::NAME,
     port25::NAME,
+    restart::NAME,
+    restart::PANIC,
 ];
 
 /// A line of the table.
@@ -42,7 +45,7 @@ type Line = (&'static str, fn(Effort) -> Result<Vec<Value>, Failure>);
 
 /// Measures the lines that are wanted; one object for each, with a row for each way.
 pub(super) fn measure(effort: Effort, wanted: impl Fn(&str) -> bool) -> Result<Vec<Value>, Failure> {
-    let lines: [Line; 9] = [
+    let lines: [Line; 11] = [
         (naive::NAME, naive::measure),
         (naive::SLOW, naive::slowed),
         (aware::NAME, aware::measure),
@@ -52,6 +55,8 @@ pub(super) fn measure(effort: Effort, wanted: impl Fn(&str) -> bool) -> Result<V
         (insiders::NAME, insiders::measure),
         (replays::NAME, replays::measure),
         (port25::NAME, port25::measure),
+        (restart::NAME, restart::killed),
+        (restart::PANIC, restart::panicked),
     ];
     let mut found = Vec::new();
     for (name, measure) in lines {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,11 +12,11 @@ use postern_doors::{Admission, CalloutCache, Policy};
 use postern_drain::{Doors, OutboundOptions, PinnedDoor};
 use postern_identity::keys::{KeyDesk, KeyProof, KeyQuestion, ProvenBy};
 use postern_net::dns::{Resolver, ResolverOptions};
-use postern_net::door::{DoorClient, DoorClientOptions, KeyPair, PublicKey, Purse, ServerProfile};
+use postern_net::door::{DoorClient, DoorClientOptions, PublicKey, Purse};
 use postern_net::mx::MxFinder;
 use postern_net::published::Roots;
+use postern_proto::door::Mode;
 use postern_proto::door::limits::PORT_DEFAULT;
-use postern_proto::door::{Keyring, Master, Mode};
 use postern_proto::envelope::Via;
 use postern_proto::mode::Modes;
 use postern_proto::session::{SessionLimits, SessionOptions};
@@ -25,8 +24,10 @@ use postern_spool::Spool;
 use postern_trust::{Book, Class};
 use serde_json::{Value, json};
 
+use super::masters::Masters;
+use super::own::OwnKeys;
 use super::peers::{DoorPeers, PeerFile, make_door_dir};
-use super::{Shared, files, proofs};
+use super::{Shared, proofs, random};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::serve::trust::now_s;
@@ -39,7 +40,7 @@ pub(super) struct Wiring<'a> {
     pub(super) admission: &'a Admission,
     pub(super) callouts: Option<CalloutCache>,
     pub(super) keys: KeyDesk,
-    pub(super) own: &'a KeyPair,
+    pub(super) own: &'a OwnKeys,
     pub(super) config: &'a Config,
 }
 
@@ -49,14 +50,14 @@ pub(super) struct Wiring<'a> {
 /// The secret cannot be kept, or the thread cannot be started.
 pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern, Failure> {
     let Wiring { spool, policy, modes, admission, callouts, keys, own, config } = wiring;
-    let master = master(&config.settings.general.data)?;
+    let masters = Masters::load(&config.settings.general.data, now_s())?;
     let door = &config.settings.door;
     let options = GateOptions {
         strangers_per_second: door.strangers_per_second,
         work_ns: door.work_ns,
         ..GateOptions::default()
     };
-    let gate = Gate::new(Keyring::new(&master, now_s()), options, random()?);
+    let gate = Gate::new(masters.keyring(now_s()), options, random()?);
     let prover = Arc::new(Desk { keys, book: admission.book.clone() });
     let smtp = &config.settings.smtp;
     let session = SessionOptions {
@@ -72,11 +73,12 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
         ..SessionOptions::new(config.hostname.clone(), Via::Postern)
     };
     let gate = Arc::new(Mutex::new(gate));
+    own.attach_gate(Arc::clone(&gate));
     let options = PosternOptions {
         // Whose key it is was proven: nobody asks DNS about the address as well.
         admission: Some(Admission { identity: None, ..admission.clone() }),
         callouts,
-        ..PosternOptions::new(sockets, gate, ServerProfile::new(own), master.reset_secret(), prover, session)
+        ..PosternOptions::new(sockets, gate, own.profile(), masters.reset.reset_secret(), prover, session)
     };
     Postern::start(spool, policy, modes, options).map_err(|error| Failure::new(Code::Os, format!("postern: {error}")))
 }
@@ -85,7 +87,7 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
 ///
 /// # Errors
 /// The resolver's, or the purse's.
-pub(super) fn outbound(config: &Config, own: Option<&KeyPair>, peers: &DoorPeers) -> Result<OutboundOptions, Failure> {
+pub(super) fn outbound(config: &Config, own: Option<&OwnKeys>, peers: &DoorPeers) -> Result<OutboundOptions, Failure> {
     let dns = &config.settings.dns;
     let resolver = Resolver::with_options(&ResolverOptions {
         server: dns.resolver,
@@ -106,11 +108,12 @@ pub(super) fn outbound(config: &Config, own: Option<&KeyPair>, peers: &DoorPeers
     Ok(OutboundOptions { mx, roots: Roots::Mozilla, doors })
 }
 
-fn doors(config: &Config, own: &KeyPair, domain: String, peers: &DoorPeers) -> Result<Doors, Failure> {
+fn doors(config: &Config, own: &OwnKeys, domain: String, peers: &DoorPeers) -> Result<Doors, Failure> {
     let data = &config.settings.general.data;
     let dir = make_door_dir(data).map_err(|error| Failure::io(Code::CannotCreate, data.display(), &error))?;
     let purse = Purse::open(&dir.join("purse")).map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
-    let client = DoorClient::new(DoorClientOptions::new(own.clone(), domain.clone(), purse.clone()));
+    let client = DoorClient::new(DoorClientOptions::new(own.key(), domain.clone(), purse.clone()));
+    own.attach_client(client.clone());
     let mut follow = peers.follow();
     let pins = Arc::new(ArcSwap::from_pointee(pinned(&follow.borrow_and_update())));
     let published = Arc::clone(&pins);
@@ -135,31 +138,6 @@ fn pinned(file: &PeerFile) -> HashMap<String, PinnedDoor> {
             .then(|| (domain.clone(), PinnedDoor { host: host.to_owned(), port, keys, mode: Mode::Prefer }))
     };
     file.peers.iter().filter_map(door).collect()
-}
-
-/// `DATA/door/master`, 32 random octets: all keys of the gate come from it. Lost, every ticket is void, and no mail.
-fn master(data: &Path) -> Result<Master, Failure> {
-    let failed = |error: std::io::Error| Failure::io(Code::CannotCreate, data.join("door/master").display(), &error);
-    let path = make_door_dir(data).map_err(failed)?.join("master");
-    match std::fs::read(&path) {
-        Ok(octets) => octets.try_into().map(Master::new).map_err(|octets: Vec<u8>| {
-            Failure::new(Code::Data, format!("{}: {} octets are no secret of 32", path.display(), octets.len()))
-                .cure("remove the file: a new one is made, and peers get new tickets")
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let octets: [u8; 32] = random()?;
-            files::replace(&path, &octets).map_err(failed)?;
-            files::give_to_owner_of(data, &path).map_err(failed)?;
-            Ok(Master::new(octets))
-        }
-        Err(error) => Err(failed(error)),
-    }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut octets = [0; N];
-    getrandom::fill(&mut octets).map_err(|error| Failure::new(Code::Os, format!("random bytes: {error}")))?;
-    Ok(octets)
 }
 
 /// Whose key: what DNS and pins say; and who is known, what the book says.
@@ -195,6 +173,7 @@ pub(super) struct Counters {
     stats: Arc<postern_doors::postern::PosternStats>,
     sessions: Arc<postern_doors::DoorStats>,
     gate: postern_doors::gate::SharedGate,
+    panic: Box<dyn Fn()>,
 }
 
 impl Counters {
@@ -204,11 +183,16 @@ impl Counters {
             stats: Arc::clone(postern.stats()),
             sessions: Arc::clone(postern.sessions()),
             gate: postern.shared_gate(),
+            panic: Box::new(postern.panic_injector()),
         }
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    pub(super) fn panic_thread(&self) {
+        (self.panic)();
     }
 
     pub(super) fn show(&self) -> Value {

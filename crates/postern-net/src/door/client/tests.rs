@@ -107,6 +107,23 @@ async fn a_stranger_comes_by_hello_and_cookie_and_next_time_by_ticket() {
 }
 
 #[tokio::test]
+async fn another_key_of_ours_is_shown_by_the_next_attempt_and_ends_no_link() {
+    let (_dir, options, rig) = setup();
+    let client = DoorClient::new(options);
+    let link = client.connect(&to(&rig)).await.expect("a link");
+    let before = rig.idents();
+    let next = KeyPair::from_pkcs8(&KeyPair::generate().expect("made")).expect("a key");
+    client.clone().set_key(next.clone());
+    let second = client.connect(&to(&rig)).await.expect("a second link");
+    let after = rig.idents();
+    let shown = after.last().map(|(_, key)| key.clone());
+    assert_eq!(shown, Some(next.public().to_string()), "{before:?}");
+    assert!(before.iter().all(|(_, key)| *key != next.public().to_string()));
+    echo(&link, b"EHLO sender.example\r\n").await;
+    assert!(link.is_open() && second.is_open());
+}
+
+#[tokio::test]
 async fn a_ticket_token_and_a_connection_id_of_16_octets_arrive_as_specified() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = options(dir.path());

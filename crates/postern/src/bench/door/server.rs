@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -88,15 +88,8 @@ impl Subject {
             keys.push((domain, key.public().to_string()));
         }
         let program = std::env::current_exe().map_err(|error| failed("this program", &error))?;
-        let mut serve = Command::new(&program);
-        serve
-            .args(["serve", "--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--deliver", "none"])
-            .args(["--pin", &CORE.to_string()])
-            .arg("--data")
-            .arg(dir.join("data"))
-            .arg("-c")
-            .arg(&config);
         let data = dir.join("data");
+        let serve = Self::serve(&dir, ANY_PORT)?;
         let subject = Self::start(serve, dir, Entry::Door)?;
         for (domain, key) in keys {
             let pinned = Command::new(&program)
@@ -112,6 +105,38 @@ impl Subject {
         Ok(subject)
     }
 
+    /// This program, to be started in a directory that is prepared.
+    fn serve(dir: &Path, door: SocketAddr) -> Result<Command, Failure> {
+        let program = std::env::current_exe().map_err(|error| Failure::io(Code::Os, "this program", &error))?;
+        let mut serve = Command::new(program);
+        serve
+            .args(["serve", "--smtp", "127.0.0.1:0", "--door", &door.to_string(), "--deliver", "none"])
+            .args(["--pin", &CORE.to_string()])
+            .arg("--data")
+            .arg(dir.join("data"))
+            .arg("-c")
+            .arg(dir.join("postern.toml"));
+        Ok(serve)
+    }
+
+    /// Ours only: `kill -9`, and at once another one with the same data on the same port. Returns when that one is ready.
+    pub(super) fn kill_and_start_again(&mut self) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| Failure::io(Code::Os, "server", &error);
+        let mut serve = Self::serve(&self.dir, self.door)?;
+        self.child.kill().and_then(|()| self.child.wait()).map_err(failed)?;
+        let (child, ready) = launch(&mut serve)?;
+        self.child = child;
+        if ready.contains(&format!("door={}", self.door)) {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Software, format!("the server under measurement did not come back: {ready}")))
+    }
+
+    /// Ours only: over its control socket.
+    pub(super) fn ask(&self, ask: Ask) -> Result<Value, Failure> {
+        Client::connect(&self.dir.join("data"))?.ask(ask)
+    }
+
     /// Stock quinn.
     pub(super) fn stock(kind: StockKind, work_ns: u32) -> Result<Self, Failure> {
         let dir = scratch_dir()?;
@@ -125,23 +150,12 @@ impl Subject {
     }
 
     fn start(mut serve: Command, dir: PathBuf, entry: Entry) -> Result<Self, Failure> {
-        let failed = |error: &std::io::Error| Failure::io(Code::Os, "server", error);
-        let mut child = serve
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| failed(&error))?;
-        let mut ready = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut ready).map_err(|error| failed(&error))?;
-        }
+        let (child, ready) = launch(&mut serve)?;
         let word = |name: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(name).map(str::to_owned));
         let address = |name: &str| word(name).and_then(|word| word.parse().ok());
         let door = address("door=");
-        let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
         let (smtp, key) = (address("smtp="), word("key="));
-        let subject = Self { child, dir, door: door.unwrap_or(unbound), smtp, key, entry };
+        let subject = Self { child, dir, door: door.unwrap_or(ANY_PORT), smtp, key, entry };
         match door {
             Some(_) => Ok(subject),
             None => Err(Failure::new(Code::Software, format!("the server under measurement has no door: {ready}"))
@@ -192,6 +206,18 @@ impl Subject {
     }
 }
 
+/// Starts it and waits for the line that says where.
+fn launch(serve: &mut Command) -> Result<(Child, String), Failure> {
+    let failed = |error: std::io::Error| Failure::io(Code::Os, "server", &error);
+    serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = serve.spawn().map_err(failed)?;
+    let mut ready = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut ready).map_err(failed)?;
+    }
+    Ok((child, ready))
+}
+
 impl Drop for Subject {
     fn drop(&mut self) {
         // A measurement has nothing to finish.
@@ -223,6 +249,8 @@ pub(in crate::bench) fn stock(retry: bool, work_ns: u32) -> Result<(), Failure> 
 
 /// In tables.
 pub(super) const OURS: &str = "postern";
+
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 const FRIEND_KEY: &str = "friend.pem";
 
