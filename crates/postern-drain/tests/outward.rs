@@ -358,6 +358,29 @@ async fn a_pinned_peer_needs_no_dns_and_dns_that_fails_takes_no_door_away() {
 }
 
 #[tokio::test]
+async fn a_pin_does_not_take_away_what_the_domain_enforces() {
+    let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+    let pin = PinnedDoor { host: "192.0.2.1".into(), port: 4000, keys: vec![key()], mode: DoorMode::Prefer };
+    let domains = ["far.example", "unsigned.example"];
+    world.pins.store(Arc::new(domains.iter().map(|domain| ((*domain).to_owned(), pin.clone())).collect()));
+    world.publish(DoorMode::Enforce, true);
+    world.zone.publish("unsigned.example", DoorMode::Enforce, false);
+    world.send(BOB, LETTER).await;
+    world.send(&["eve@unsigned.example"], LETTER).await;
+    world.site.until("both wait", |_| world.site.drain.stats().outbound.waits > 1).await;
+    world.restart_later(20 * 60).await;
+    world.site.until("tried", |_| world.site.drain.stats().outbound.unproven > 0).await;
+    assert_eq!(world.hop.until_got(1).await[0].to, ["eve@unsigned.example"], "an unsigned record binds nobody");
+    // The signed record binds for as long as it may, though nothing is published any more.
+    world.zone.doors.lock().unwrap().clear();
+    world.restart_later(0).await;
+    world.site.until("tried again", |_| world.site.drain.stats().outbound.unproven > 0).await;
+    assert_eq!(world.hop.got().len(), 1);
+    let asked = world.door.asked();
+    assert!(asked.iter().all(|door| door.addresses == ["192.0.2.1:4000".parse().unwrap()] && door.keys == pin.keys));
+}
+
+#[tokio::test]
 async fn a_link_that_breaks_loses_nothing_and_repeats_only_what_was_in_doubt() {
     let world = World::new(Manners { breaks_at: Some(7), ..Manners::default() }).await;
     world.publish(DoorMode::Prefer, false);
