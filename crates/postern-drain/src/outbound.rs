@@ -50,7 +50,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether it may bind us: an unsigned answer is worth this one message, and `prefer` at most.
+    /// Whether it may bind us: an unsigned answer is worth its TTL, and `prefer` at most.
     pub fn is_secure(self) -> bool {
         match self {
             Self::Pinned => true,
@@ -62,7 +62,7 @@ impl Source {
 /// Which of what is known of a door counts.
 ///
 /// The operator's word first. A memory that cannot be forged stands until it is too old, whatever an answer says that
-/// could be: taking the record away is the first thing that an attacker would do. Any memory serves where DNS fails.
+/// could be: taking the record away is the first thing that an attacker would do. Any memory that still holds serves where DNS fails.
 pub fn source(pinned: bool, published: Result<Option<bool>, ()>, remembered: Option<bool>) -> Option<Source> {
     let binding = remembered == Some(true);
     match published {

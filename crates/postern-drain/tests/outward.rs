@@ -16,7 +16,7 @@ use postern_proto::door::{CloseCode, Mode as DoorMode};
 use postern_proto::envelope::Via;
 use postern_proto::mode::Mode;
 use postern_spool::Lane;
-use support::doors::{Door, Manners, Zone, key};
+use support::doors::{Door, Manners, TTL_S, Zone, key};
 use support::hop::Hop;
 use support::{Mail, Site, in_lane, mail, now_unix_ms, quick};
 
@@ -355,6 +355,33 @@ async fn a_pinned_peer_needs_no_dns_and_dns_that_fails_takes_no_door_away() {
     world.site.until_empty().await;
     assert_eq!(world.door.asked()[1].addresses, ["192.0.2.2:4001".parse().unwrap()]);
     assert_eq!((world.door.got().len(), world.hop.got().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn an_unsigned_record_is_held_on_to_for_its_ttl_and_a_signed_one_for_its_max_age() {
+    for (secure, held_s) in [(false, TTL_S), (true, 86_400)] {
+        let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+        world.publish(DoorMode::Prefer, secure);
+        world.send(BOB, LETTER).await;
+        world.until_waits().await;
+        world.zone.fails.lock().unwrap().push("far.example".to_owned());
+        let mut memory = world.purse.memory("far.example").unwrap();
+        assert_eq!((memory.secure, memory.max_age_s), (secure, held_s));
+        // DNS fails: within that time the door is still known, and the silence does not lengthen it.
+        let learned_s = memory.learned_s - held_s + 60;
+        memory.learned_s = learned_s;
+        world.purse.set_memory("far.example", Some(memory.clone())).unwrap();
+        world.restart_later(60).await;
+        world.until_waits().await;
+        assert_eq!((world.door.knocks(), world.hop.got().len()), (2, 0), "secure: {secure}");
+        assert_eq!(world.purse.memory("far.example").unwrap().learned_s, learned_s);
+        // After it nobody knows of one.
+        memory.learned_s -= 60;
+        world.purse.set_memory("far.example", Some(memory)).unwrap();
+        world.restart_later(0).await;
+        world.site.until_empty().await;
+        assert_eq!((world.door.knocks(), world.hop.got().len()), (2, 1), "secure: {secure}");
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ pub(crate) struct Known {
     pub(crate) place: Place,
     /// The place was learnt where nobody can forge it.
     place_is_secure: bool,
+    /// For how long it may be held on to.
     max_age_s: u64,
     memory: Option<DoorMemory>,
 }
@@ -42,7 +43,7 @@ impl Known {
         let fresh = memory.clone().filter(|memory| memory.is_fresh(now_s));
         let signed = published.as_ref().map(|found| found.as_ref().map(|found| found.secure)).map_err(|&()| ());
         let source = outbound::source(false, signed, fresh.as_ref().map(|memory| memory.secure));
-        let record = published.ok().flatten().map(|found| found.record);
+        let (record, ttl_s) = published.ok().flatten().map(|found| (found.record, found.ttl_s)).unzip();
         let is_memory = matches!(source, Some(Source::Remembered { .. }));
         let remembered = fresh.as_ref().filter(|_| is_memory).and_then(|memory| memory.place.clone());
         let place_is_secure = source.is_some_and(Source::is_secure) && (!is_memory || remembered.is_some());
@@ -58,10 +59,12 @@ impl Known {
             (None, None) => Place { host: domain.to_owned(), port: PORT_DEFAULT, keys: Vec::new() },
         };
         match (source, record, fresh) {
-            (Some(Source::Published { .. }), Some(record), _) => {
+            (Some(Source::Published { secure }), Some(record), _) => {
                 let key = |der: &Vec<u8>| PublicKey::from_spki(der).ok();
                 known.place.keys = record.keys.iter().filter_map(key).collect();
-                (known.mode, known.max_age_s) = (record.mode, record.max_age_s);
+                // One spoofed answer must not pin a wrong key: an unsigned record is held on to as DNS would hold it.
+                let held_s = if secure { record.max_age_s } else { record.max_age_s.min(ttl_s.unwrap_or(0)) };
+                (known.mode, known.max_age_s) = (record.mode, held_s);
             }
             (Some(Source::Remembered { .. }), _, Some(memory)) => {
                 known.place.keys = memory.keys;

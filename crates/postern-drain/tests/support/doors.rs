@@ -180,6 +180,9 @@ pub fn key() -> PublicKey {
     KeyPair::from_pkcs8(&KeyPair::generate().unwrap()).unwrap().public().clone()
 }
 
+/// For which answers may be kept.
+pub const TTL_S: u64 = 300;
+
 /// DNS of the test's own: every domain has an MX on loopback, unless it is said otherwise.
 #[derive(Debug, Default)]
 pub struct Zone {
@@ -195,7 +198,7 @@ impl Zone {
     pub fn publish(&self, domain: &str, mode: Mode, secure: bool) {
         let keys = vec![key().spki().to_vec()];
         let record = DoorRecord { host: Some(format!("door.{domain}")), port: 2526, keys, mode, max_age_s: 86_400 };
-        self.doors.lock().unwrap().insert(domain.to_owned(), Published { record, secure });
+        self.doors.lock().unwrap().insert(domain.to_owned(), Published { record, secure, ttl_s: TTL_S });
     }
 }
 
