@@ -6,21 +6,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use postern_net::client::{Deadlines, Failure, Protocol, SendError, TlsWanted};
-use postern_net::door::courier::{Carried, Courier, CourierError, Dial, Mail, MailBody};
-use postern_net::door::{DoorAddress, PublicKey};
-use postern_net::mx::Names;
+use postern_net::door::courier::{Carried, Courier, CourierError};
 use postern_net::tls::authenticated_config;
-use postern_proto::author::{Author, AuthorScanner, HEADER_BYTES_MAX};
-use postern_spool::BodySource;
 use tokio::time::Instant;
 
-use crate::delivery::{Permit, beginning};
+use crate::delivery::Permit;
 use crate::limits::{COURIER_IDLE, COURIERS_MAX};
 use crate::outbound::{Closed, Facts, PROBE_S, RETRY_S, Source, Step, UseMx, Why, after, broke, first};
 use crate::outbound::{is_lasting, is_own, says_use_mx};
@@ -30,10 +25,15 @@ use crate::settle::Outcome;
 use crate::worker::{Worker, now_unix_ms};
 
 mod known;
+mod letter;
 mod options;
+mod place;
 
 pub(crate) use known::Known;
+use letter::{author_of, mail};
 pub use options::{Doors, Opener, OutboundOptions, PinnedDoor};
+pub(crate) use place::Place;
+use place::{dial, lock};
 
 /// What the drain keeps of far domains.
 pub(crate) struct Outward {
@@ -52,14 +52,6 @@ struct Postern {
     tried_in_vain: Cell<Option<Instant>>,
     /// As the purse has it, or will have it in a moment.
     silent_since_s: Cell<Option<u64>>,
-}
-
-/// Where a door is and whose keys it must show.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Place {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) keys: Vec<PublicKey>,
 }
 
 /// One message on its way out.
@@ -321,36 +313,6 @@ impl Errand<'_> {
     }
 }
 
-/// Opens the door of today's place, with the second one that is not published behind it.
-fn dial(doors: &Doors, options: &OutboundOptions, domain: &str, place: &Arc<Mutex<Place>>) -> Dial<Closed> {
-    let (opener, purse, names) = (doors.opener.clone(), doors.purse.clone(), options.mx.names.clone());
-    let (domain, place) = (domain.to_owned(), place.clone());
-    Arc::new(move || {
-        let (opener, purse, names) = (opener.clone(), purse.clone(), names.clone());
-        let (domain, place) = (domain.clone(), lock(&place).clone());
-        Box::pin(async move {
-            let addresses = resolve(&*names, &place.host, place.port).await;
-            let alternates = match known::alt(purse, domain.clone()).await {
-                Some(alt) => resolve(&*names, &alt.host, alt.port).await,
-                None => Vec::new(),
-            };
-            if addresses.is_empty() && alternates.is_empty() {
-                return Err(Closed::Silent);
-            }
-            opener.open(DoorAddress { domain, addresses, keys: place.keys, alternates }).await
-        })
-    })
-}
-
-/// A name that cannot be looked up has no addresses: its door is silent.
-async fn resolve(names: &dyn Names, host: &str, port: u16) -> Vec<SocketAddr> {
-    let addresses = match host.parse() {
-        Ok(address) => vec![address],
-        Err(_) => names.addresses(host).await.unwrap_or_default(),
-    };
-    addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
-}
-
 /// The fixed hop behind the doors: its places are its own, shared by all domains.
 async fn by_hop(worker: &Rc<Worker>, route: &Route, parcel: &Parcel<'_>) -> Sent {
     let hop = Destination::hop(route);
@@ -375,41 +337,6 @@ fn waiting(parcel: &Parcel<'_>, seconds: u64) -> Sent {
     let wait_ms = seconds.max(1) * 1000;
     let outcome = Outcome::NotTried { due_unix_ms: now_unix_ms() + wait_ms, may_leave: true };
     Sent::failed(parcel, outcome, Reach::Wait(wait_ms))
-}
-
-fn mail(parcel: &Parcel<'_>) -> Mail {
-    Mail {
-        sender: parcel.meta.sender.clone(),
-        recipients: parcel.recipients.to_vec(),
-        eight_bit: parcel.meta.eight_bit,
-        smtputf8: parcel.meta.smtputf8,
-        dsn: parcel.meta.dsn.clone(),
-        prefix: parcel.prefix.to_vec(),
-        body: match parcel.body {
-            BodySource::Inline(bytes) => {
-                let from = usize::try_from(parcel.from).unwrap_or(usize::MAX).min(bytes.len());
-                MailBody::Bytes(bytes.slice(from..))
-            }
-            BodySource::File { file, len } => MailBody::File { file: file.clone(), from: parcel.from, len: *len },
-        },
-    }
-}
-
-/// The author, as the door will read it; none where it would find none.
-async fn author_of(parcel: &Parcel<'_>) -> Option<Author> {
-    let mut scanner = AuthorScanner::new(parcel.meta.smtputf8);
-    scanner.feed(parcel.prefix);
-    if !scanner.is_over() {
-        let most = parcel.from.saturating_add(HEADER_BYTES_MAX as u64);
-        let begins = beginning(parcel.body, most).await.ok()?;
-        let from = usize::try_from(parcel.from).unwrap_or(usize::MAX).min(begins.len());
-        scanner.feed(&begins[from..]);
-    }
-    scanner.finish().ok()
-}
-
-fn lock(place: &Mutex<Place>) -> std::sync::MutexGuard<'_, Place> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When to look again after the fixed hop had no place, though it is there.
