@@ -150,7 +150,8 @@ impl DoorClient {
             return Err(DoorError::Address("no key is known of the door"));
         }
         let silent = match self.try_door(door, &door.addresses).await {
-            Err(error @ DoorError::Silent) => error,
+            // Another key is somebody's in its place.
+            Err(error @ (DoorError::Silent | DoorError::WrongKey)) => error,
             other => return other,
         };
         let mut second = door.alternates.clone();

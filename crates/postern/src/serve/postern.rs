@@ -126,7 +126,8 @@ fn doors(config: &Config, own: &OwnKeys, domain: String, peers: &DoorPeers) -> R
     Ok(Doors { opener: Arc::new(client), purse, pins, org: domain.clone(), domain })
 }
 
-/// Peers whose place the operator has told; of the others DNS says where they are, and the pin whose key counts.
+/// Peers whose place the operator has told; of the others DNS says where they are, and the pin whose key counts. What the
+/// domain itself enforces counts beside the pin.
 fn pinned(file: &PeerFile) -> HashMap<String, PinnedDoor> {
     let door = |(domain, peer): (&String, &super::peers::DoorPeer)| {
         let (host, port) = peer.at.as_deref().map_or((domain.as_str(), PORT_DEFAULT), |at| {
@@ -134,8 +135,8 @@ fn pinned(file: &PeerFile) -> HashMap<String, PinnedDoor> {
             (host.trim_matches(['[', ']']), port.parse().unwrap_or(PORT_DEFAULT))
         });
         let keys: Vec<PublicKey> = peer.keys.iter().filter_map(|key| key.parse().ok()).collect();
-        (!keys.is_empty())
-            .then(|| (domain.clone(), PinnedDoor { host: host.to_owned(), port, keys, mode: Mode::Prefer }))
+        let mode = if peer.enforce { Mode::Enforce } else { Mode::Prefer };
+        (!keys.is_empty()).then(|| (domain.clone(), PinnedDoor { host: host.to_owned(), port, keys, mode }))
     };
     file.peers.iter().filter_map(door).collect()
 }
@@ -235,3 +236,31 @@ fn show_gate(gate: &postern_doors::gate::GateStats) -> Value {
 
 /// For one look-up of a domain's door or servers.
 const LOOK_UP: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::peers::PeerChange;
+
+    #[test]
+    fn a_peer_that_is_added_with_enforce_is_pinned_so() {
+        let key = KeyPair::from_pkcs8(&KeyPair::generate().expect("randomness")).expect("a key").public().to_string();
+        let (mut file, at) = (PeerFile::default(), Some("[2001:db8::1]:4000".to_owned()));
+        let strict = PeerChange {
+            domain: "strict.example".into(),
+            key: Some(key.clone()),
+            at: at.clone(),
+            enforce: true,
+            add: true,
+        };
+        let usual = PeerChange { domain: "usual.example".into(), enforce: false, ..strict.clone() };
+        for change in [&strict, &usual] {
+            file.change(change, 0).expect("added");
+        }
+        let pins = pinned(&file);
+        let pin =
+            |mode| PinnedDoor { host: "2001:db8::1".into(), port: 4000, keys: vec![key.parse().expect("a key")], mode };
+        assert_eq!(pins["strict.example"], pin(Mode::Enforce));
+        assert_eq!(pins["usual.example"], pin(Mode::Prefer));
+    }
+}

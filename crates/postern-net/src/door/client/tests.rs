@@ -14,6 +14,8 @@ use super::*;
 use crate::door::rig::{Act, Came, Rig, Tickets};
 use crate::door::{AltDoor, Grant};
 
+mod forged;
+
 const DOMAIN: &str = "friend.example";
 const DAY_S: u64 = 86_400;
 
@@ -373,6 +375,10 @@ async fn a_server_with_another_key_is_not_talked_to_and_one_of_two_keys_is_enoug
     let none = DoorAddress { keys: Vec::new(), ..to(&rig) };
     assert!(matches!(client.connect(&none).await, Err(DoorError::Address(_))));
     assert!(rig.idents().is_empty());
+    let impostor = Rig::start();
+    let second = DoorAddress { addresses: vec![impostor.address], alternates: vec![rig.address], ..to(&rig) };
+    client.connect(&second).await.expect("by the second door, which has the key");
+    assert!(impostor.idents().is_empty());
     let both = DoorAddress { keys: vec![other, rig.key.public().clone()], ..to(&rig) };
     client.connect(&both).await.expect("a link");
 }
