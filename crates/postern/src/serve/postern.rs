@@ -239,6 +239,8 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
+    use postern_net::door::KeyPair;
+
     use super::*;
     use crate::serve::peers::PeerChange;
 

@@ -80,7 +80,7 @@ impl Plot {
     pub(super) fn pin(&self, domain: &str, key: &PublicKey, at: Option<SocketAddr>) -> Result<(), Failure> {
         let data = self.dir.join("data");
         let (key, at) = (Some(key.to_string()), at.map(|at| at.to_string()));
-        let change = PeerChange { domain: domain.to_owned(), key, at, add: true };
+        let change = PeerChange { domain: domain.to_owned(), key, at, add: true, enforce: false };
         let change = change.checked().map_err(|what| Failure::new(Code::Usage, what))?;
         let failed = |error: std::io::Error| Failure::io(Code::Io, PeerFile::path(&data).display(), &error);
         let mut file = PeerFile::load(&data).map_err(failed)?;
