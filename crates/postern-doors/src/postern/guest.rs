@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use postern_proto::door::limits::TICKET_LIFE_S;
@@ -169,9 +171,14 @@ impl Drop for OpenStream {
     }
 }
 
+/// Says so, if the stream takes it at once, and reads nothing: as to a connection of port 25.
 fn turn_away(mut send: SendStream, mut receive: RecvStream) {
-    let _gone = send.reset(REFUSED);
-    let _gone = receive.stop(REFUSED);
+    let mut nobody_waits = Context::from_waker(Waker::noop());
+    match Pin::new(&mut send).poll_write(&mut nobody_waits, FULL) {
+        Poll::Ready(Ok(written)) if written == FULL.len() => drop(send.finish()),
+        _ => drop(send.reset(TOO_MANY)),
+    }
+    let _gone = receive.stop(TOO_MANY);
 }
 
 /// Closes when the peer has what was said, or shortly after.
@@ -180,5 +187,7 @@ pub(super) async fn close(connection: &Connection, code: CloseCode) {
     connection.close(VarInt::from_u32(code.code()), code.as_str().as_bytes());
 }
 
-/// What a stream without room is told.
-const REFUSED: VarInt = VarInt::from_u32(CloseCode::TooMany as u32);
+/// The whole of a mail stream for which there is no room.
+const FULL: &[u8] = b"421 4.3.2 Too many mail streams, try again later\r\n";
+/// Its code in QUIC.
+const TOO_MANY: VarInt = VarInt::from_u32(CloseCode::TooMany as u32);

@@ -47,6 +47,7 @@ pub(crate) struct Settings {
     pub(crate) mode: Mode,
     pub(crate) strangers_per_second: u32,
     pub(crate) window_bytes_max: u64,
+    pub(crate) streams_max: usize,
     pub(crate) body: Option<Duration>,
     pub(crate) lifetime_max: Option<Duration>,
 }
@@ -57,6 +58,7 @@ impl Default for Settings {
             mode: Mode::Collect,
             strangers_per_second: 10_000,
             window_bytes_max: 256 << 20,
+            streams_max: 1_000,
             body: None,
             lifetime_max: None,
         }
@@ -97,7 +99,7 @@ impl Stage {
         let options = PosternOptions {
             lifetime_max: settings.lifetime_max,
             peers_max: 100,
-            streams_max: 1_000,
+            streams_max: settings.streams_max,
             window_bytes_max: settings.window_bytes_max,
             ..PosternOptions::new(sockets, gate, ServerProfile::new(&own), [9; 32], prover, session)
         };
