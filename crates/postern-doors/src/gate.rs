@@ -9,6 +9,7 @@
 //! (40 ns), and only then a table is written.
 
 mod admissions;
+mod answers;
 mod appointments;
 mod bindings;
 mod budget;

@@ -10,9 +10,9 @@ use postern_proto::door::limits::{CHALLENGE_BYTES, CID_BYTES, COOKIE_WINDOW_S};
 use postern_proto::door::packet::{Shape, Token, shape};
 
 use super::admissions::{Admission, Admissions};
+use super::answers::{Answers, Shown};
 use super::appointments::Turn;
 use super::bindings::{Bindings, Bound};
-use super::budget::Budget;
 use super::caller::{Caller, Say, address_of};
 use super::level::{Level, Load};
 use super::marks::Marks;
@@ -32,7 +32,8 @@ pub struct GateOptions {
     /// Strangers served a second, over all prefixes. 50: a handshake costs 0.3 ms, so they never take more than 15 ms of
     /// a second, the strangers' share.
     pub strangers_per_second: u32,
-    /// CHALLENGEs sent a second; beyond that silence. 20,000 of 40 octets are 6 Mbit/s.
+    /// HELLOs answered a second; beyond that silence. 20,000 CHALLENGEs of 40 octets are 6 Mbit/s. As
+    /// many for those who showed a cookie, and a quarter for those who showed a ticket.
     pub answers_per_second: u32,
     /// Burnt at each datagram, in nanoseconds: for tests that want a slow gate.
     pub work_ns: u32,
@@ -63,7 +64,7 @@ pub struct Gate {
     marks: Marks,
     bindings: Bindings,
     admissions: Admissions,
-    answers: Budget,
+    answers: Answers,
     ticked_ms: u64,
     /// Connection ids made.
     ids: u64,
@@ -85,7 +86,7 @@ impl Gate {
             marks: Marks::new(MARKS_BITS),
             bindings: Bindings::new(BINDINGS_BITS),
             admissions: Admissions::new(),
-            answers: Budget::new(f64::from(options.answers_per_second)),
+            answers: Answers::new(options.answers_per_second),
             ticked_ms: 0,
             ids: 0,
             stats: GateStats::default(),
@@ -169,7 +170,7 @@ impl Gate {
             Shape::Initial { dcid, token } => self.initial(&Caller { dcid, source, now }, token, answer),
             Shape::Hello { nonce } => {
                 let turn = self.strangers.outlook(source.ip(), &self.hash, now);
-                self.challenge(source.ip(), nonce, turn, now, answer)
+                self.challenge(source.ip(), (nonce, Shown::Hello), turn, now, answer)
             }
         };
         self.stats.note(verdict);
@@ -209,7 +210,9 @@ impl Gate {
                 self.admissions.note(caller.dcid, Admission { by, prefix: caller.prefixes(&self.hash).narrow });
                 Verdict::Pass
             }
-            Say::ComeBack { nonce, turn } => self.challenge(caller.ip(), nonce, turn, caller.now, answer),
+            Say::ComeBack { nonce, turn, shown } => {
+                self.challenge(caller.ip(), (nonce, shown), turn, caller.now, answer)
+            }
             Say::Nothing(why) => Verdict::Drop(why),
         }
     }
@@ -217,12 +220,12 @@ impl Gate {
     fn challenge(
         &mut self,
         source: IpAddr,
-        nonce: [u8; 8],
+        (nonce, shown): ([u8; 8], Shown),
         turn: Turn,
         now: Now,
         answer: &mut [u8; CHALLENGE_BYTES],
     ) -> Verdict {
-        if !self.answers.take() {
+        if !self.answers.take(shown) {
             return Verdict::Drop(DropReason::Unanswered);
         }
         let wait_s = match turn {

@@ -10,6 +10,7 @@ use postern_proto::door::cookie::{CookieFault, check_cookie};
 use postern_proto::door::limits::{COOKIE_TOKEN_BYTES, COOKIE_WINDOW_S};
 
 use super::admissions::AdmittedBy;
+use super::answers;
 use super::appointments::{Appointments, Prefixes, Turn};
 use super::caller::{Caller, Say};
 use super::level::{Ladder, Level};
@@ -105,7 +106,7 @@ impl Strangers {
             && let turn @ Turn::In(_) = self.ask(prefixes, now)
         {
             stats.appointments += 1;
-            return Say::ComeBack { nonce: cookie.nonce, turn };
+            return Say::ComeBack { nonce: cookie.nonce, turn, shown: answers::Shown::Cookie };
         }
         if !self.cookies.take(key, by) {
             return Say::Nothing(DropReason::Full);

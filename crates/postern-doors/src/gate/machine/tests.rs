@@ -285,6 +285,43 @@ fn spoofed_hellos_change_no_turn_of_anybody() {
 }
 
 #[test]
+fn a_flood_of_hellos_silences_no_holder_of_a_cookie_and_a_flood_of_cookies_no_holder_of_a_ticket() {
+    let mut site = Site::new(GateOptions::default());
+    let tickets: Vec<_> = (0..2).map(|_| site.ticket(home())).collect();
+    let crowd: Vec<_> = (0..100).map(|n| (v4(0x0b00_0000 + n * 256), site.hello(v4(0x0b00_0000 + n * 256)))).collect();
+    let hellos = (0..30_000).filter(|n| site.hello(v4(0xc000_0000 + n * 256)).is_some()).count();
+    assert_eq!(hellos, 19_900);
+    // More than the half second's worth that may come in at once: the others are told when to come.
+    let mut put_off = Vec::new();
+    for (source, challenge) in crowd {
+        let challenge = challenge.expect("answered");
+        let datagram = initial(&site.dcid(), &challenge.token());
+        match site.show(&datagram, source) {
+            Verdict::Pass => {}
+            Verdict::Answer => put_off.push((source, datagram)),
+            Verdict::Drop(why) => panic!("{why:?}"),
+        }
+    }
+    assert_eq!(put_off.len(), 75);
+    let (_, far) = site.ticket_initial(&tickets[0]);
+    assert_eq!(site.show(&far, v4(77)), Verdict::Answer);
+    let mut silence = 0;
+    for _ in 0..300 {
+        silence += put_off
+            .iter()
+            .filter(|(source, again)| site.show(again, *source) == Verdict::Drop(DropReason::Unanswered))
+            .count();
+    }
+    assert_eq!(
+        silence,
+        75 + 22_500 - 20_000,
+        "an early cookie can be shown any number of times, and is not answered so"
+    );
+    let (_, far) = site.ticket_initial(&tickets[1]);
+    assert_eq!(site.show(&far, v4(78)), Verdict::Answer);
+}
+
+#[test]
 fn bodies_of_tickets_are_opened_so_often_in_a_second_and_then_no_more() {
     let mut site = Site::new(GateOptions::default());
     let mut passed = 0;
