@@ -26,6 +26,7 @@ mod stats;
 mod strangers;
 mod tickets;
 mod verdict;
+mod young;
 
 pub use admissions::{Admission, AdmittedBy};
 pub use cids::{CidGenerator, cid_generator};

@@ -37,7 +37,8 @@ impl Level {
 /// What a second was like.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
-    /// Share of a core that the gate used, 0 to 1.
+    /// Share of a core that was used for reading and deciding, 0 to 1. What the rest of the thread will do with what was let
+    /// in is added by the gate itself.
     pub cpu: f64,
     /// What the kernel dropped since the start: shown, and of no effect.
     pub kernel_drops: KernelDrops,

@@ -354,6 +354,53 @@ fn a_captured_connection_id_is_of_no_use_from_anywhere_else() {
 }
 
 #[test]
+fn under_an_id_of_ours_an_initial_passes_a_few_times_while_the_handshake_may_last_and_then_no_more() {
+    let mut site = Site::new(GateOptions::default());
+    site.pass(100);
+    let (id, later) = (site.gate.new_cid(), site.gate.new_cid());
+    let shake = |id| initial(id, &[]);
+    assert_eq!(site.show(&shake(&id), home()), Verdict::Pass);
+    assert_eq!(site.show(&shake(&id), v4(9)), Verdict::Drop(DropReason::IdElsewhere));
+    let passed = (0..100).filter(|_| site.show(&shake(&id), home()) == Verdict::Pass).count();
+    assert_eq!(passed, 7, "eight in all");
+    assert_eq!(site.show(&shake(&id), home()), Verdict::Drop(DropReason::OldId));
+    assert_eq!(site.show(&short(&id), home()), Verdict::Pass, "its connection goes on");
+    site.pass(10);
+    assert_eq!(site.show(&shake(&later), home()), Verdict::Pass, "the longest handshake");
+    site.pass(1);
+    assert_eq!(site.show(&shake(&later), home()), Verdict::Drop(DropReason::OldId));
+    assert_eq!(site.show(&short(&later), home()), Verdict::Pass);
+}
+
+#[test]
+fn who_makes_many_ids_brings_no_more_initials_than_all_handshakes_of_a_second_have() {
+    let mut site = Site::new(GateOptions::default());
+    let mut passed = 0;
+    for n in 0..10_000 {
+        let id = site.gate.new_cid();
+        passed += u32::from(site.show(&initial(&id, &[]), v4(n)) == Verdict::Pass);
+    }
+    assert_eq!(passed, 2_000);
+    site.pass(1);
+    let id = site.gate.new_cid();
+    assert_eq!(site.show(&initial(&id, &[]), home()), Verdict::Pass);
+}
+
+#[test]
+fn what_was_let_in_counts_as_load_before_quic_has_done_it() {
+    let options = GateOptions { strangers_per_second: 10_000, ..GateOptions::default() };
+    let mut site = Site::new(options);
+    for second in 0..2 {
+        assert_eq!(site.gate.level(), Level::Cookie);
+        for n in 0..3_000 {
+            assert_eq!(site.stranger(v4(second << 24 | n << 8)), Ok(()));
+        }
+        site.pass(1);
+    }
+    assert_eq!(site.gate.level(), Level::Appointments, "3,000 handshakes of 0.3 ms are nine tenths of a second");
+}
+
+#[test]
 fn an_id_brings_no_more_packets_in_a_second_than_one_may() {
     let mut site = Site::new(GateOptions::default());
     let id = site.gate.new_cid();
