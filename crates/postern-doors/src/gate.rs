@@ -19,6 +19,7 @@ mod level;
 mod machine;
 mod marks;
 mod quic_socket;
+mod refusals;
 mod seen;
 mod sketch;
 mod sockets;

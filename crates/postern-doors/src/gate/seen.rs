@@ -60,12 +60,15 @@ impl Seen {
         Self { tables: [Table::new(bits), Table::new(bits)], began_s: 0, span_s }
     }
 
-    pub(super) fn age(&mut self, now_s: u32) {
-        if now_s.abs_diff(self.began_s) >= self.span_s {
+    /// Forgets what is old. True: a generation begins.
+    pub(super) fn age(&mut self, now_s: u32) -> bool {
+        let over = now_s.abs_diff(self.began_s) >= self.span_s;
+        if over {
             self.began_s = now_s;
             self.tables.swap(0, 1);
             self.tables[0].clear();
         }
+        over
     }
 
     /// Looks, and counts the datagram.

@@ -48,7 +48,7 @@ impl Strangers {
 
     /// Each second, or so: `passed_s` since the last, of which the gate used the share `cpu` of a core.
     pub(super) fn tick(&mut self, now: Now, passed_s: f64, cpu: f64) {
-        self.cookies.age(now.unix_s);
+        let _begun = self.cookies.age(now.unix_s);
         if passed_s > 0.0 {
             self.ladder.note_second(f64::from(self.asked) / passed_s / self.per_second, cpu);
             self.asked = 0;

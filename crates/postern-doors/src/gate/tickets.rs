@@ -11,6 +11,7 @@ use super::admissions::AdmittedBy;
 use super::budget::Budget;
 use super::caller::{Caller, Say};
 use super::marks::{Held, Marks};
+use super::refusals::Refusals;
 use super::seen::{Seen, Shown};
 use super::sketch::Hash;
 use super::stats::GateStats;
@@ -18,18 +19,25 @@ use super::verdict::DropReason;
 
 pub(super) struct Tickets {
     seen: Seen,
+    refusals: Refusals,
     /// Bodies that may be opened.
     opens: Budget,
 }
 
 impl Tickets {
     pub(super) fn new() -> Self {
-        Self { seen: Seen::new(SEEN_BITS, 2 * PROOF_SKEW_S), opens: Budget::new(OPENS_PER_SECOND) }
+        Self {
+            seen: Seen::new(SEEN_BITS, 2 * PROOF_SKEW_S),
+            refusals: Refusals::new(REFUSALS_BITS),
+            opens: Budget::new(OPENS_PER_SECOND),
+        }
     }
 
     /// Each second, or so.
     pub(super) fn tick(&mut self, now_s: u32, passed_s: f64) {
-        self.seen.age(now_s);
+        if self.seen.age(now_s) {
+            self.refusals.clear();
+        }
         self.opens.refill(passed_s);
     }
 
@@ -63,9 +71,11 @@ impl Tickets {
                 }
                 return caller.show_a_cookie();
             }
+            Shown::First if self.refusals.is_settled(key) => return Say::Nothing(DropReason::BadTicket),
             Shown::First => {}
         }
         let Some((kind, body)) = self.open(token, keys, now_s, stats) else {
+            self.refusals.note(key, now_s);
             return Say::Nothing(DropReason::BadTicket);
         };
         let near = body.prefix_tag == keys.prefix_tag(caller.ip().to_canonical());
@@ -99,12 +109,14 @@ impl Tickets {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.seen.bytes()
+        self.seen.bytes() + self.refusals.bytes()
     }
 }
 
 /// 65,536 tickets in twenty minutes, 16 octets each, two generations: 2 MiB. Beyond: not let in by ticket.
 const SEEN_BITS: u32 = 16;
+/// 16,384 tickets that brought nothing in twenty minutes, 256 KiB.
+const REFUSALS_BITS: u32 = 14;
 /// Ticket bodies opened a second: each costs 1.5 µs.
 const OPENS_PER_SECOND: f64 = 20_000.0;
 /// Attempts with one burnt ticket that count: the owner's own, and copies of them from a thief's addresses.

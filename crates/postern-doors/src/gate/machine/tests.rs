@@ -75,19 +75,24 @@ impl Site {
         }
     }
 
-    /// A ticket for this address.
+    /// A ticket of a friend for this address.
     fn ticket(&mut self, home: SocketAddr) -> Ticket {
+        let expiry_min = (u64::from(START_S) + TICKET_LIFE_S) as u32 / 60;
+        self.ticket_of("friend.example", Kind::Known, home, expiry_min)
+    }
+
+    fn ticket_of(&mut self, domain: &str, kind: Kind, home: SocketAddr, expiry_min: u32) -> Ticket {
         let keys = self.gate.keys();
         let body = TicketBody {
-            domain_tag: keys.domain_tag("friend.example"),
+            domain_tag: keys.domain_tag(domain),
             prefix_tag: keys.prefix_tag(home.ip()),
-            expiry_min: (u64::from(START_S) + TICKET_LIFE_S) as u32 / 60,
-            class: PeerClass::Known,
+            expiry_min,
+            class: if kind == Kind::Known { PeerClass::Known } else { PeerClass::Proven },
             rate_log: 0,
             serial: 1,
         };
         let nonce = self.dcid();
-        mint(self.gate.keys(), Kind::Known, *nonce.first_chunk().expect("12 of 16"), &body)
+        mint(self.gate.keys(), kind, *nonce.first_chunk().expect("12 of 16"), &body)
     }
 
     fn ticket_initial(&mut self, ticket: &Ticket) -> ([u8; 16], Vec<u8>) {
@@ -282,6 +287,27 @@ fn spoofed_hellos_change_no_turn_of_anybody() {
         (after.fair_wait_ms, after.prefixes, after.waiting, after.level),
         (before.fair_wait_ms, before.prefixes, before.waiting, before.level)
     );
+}
+
+#[test]
+fn an_expired_ticket_uses_up_nobody_else_s_time() {
+    let mut site = Site::new(GateOptions::default());
+    let friend = site.ticket(home());
+    // Of yesterday, and over; the keys are still good.
+    let old = site.ticket_of("evil.example", Kind::Known, home(), START_S / 60 - 1);
+    for _ in 0..30_000 {
+        let (_, datagram) = site.ticket_initial(&old);
+        assert_eq!(site.show(&datagram, home()), Verdict::Drop(DropReason::BadTicket));
+    }
+    // Nor a ticket whose holder writes another body into it each time.
+    let mut spoilt = site.ticket_of("evil.example", Kind::Known, home(), START_S / 60 + 60);
+    for n in 0..30_000_u32 {
+        spoilt.bytes[20..24].copy_from_slice(&n.to_be_bytes());
+        let (_, datagram) = site.ticket_initial(&spoilt);
+        assert_eq!(site.show(&datagram, home()), Verdict::Drop(DropReason::BadTicket));
+    }
+    let (_, datagram) = site.ticket_initial(&friend);
+    assert_eq!(site.show(&datagram, home()), Verdict::Pass);
 }
 
 #[test]
