@@ -25,6 +25,7 @@ mod sketch;
 mod sockets;
 mod stats;
 mod strangers;
+mod tally;
 mod tickets;
 mod verdict;
 mod young;

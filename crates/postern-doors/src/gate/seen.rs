@@ -11,7 +11,7 @@ struct Use {
     source: u16,
     /// [`FAR`]: it let nobody in.
     datagrams: u8,
-    /// Other connection ids that it was shown for.
+    /// How often it was shown for other connection ids, or, [`FAR`], at all.
     others: u8,
 }
 
@@ -83,7 +83,8 @@ impl Seen {
                 return Shown::Copied;
             }
             if entry.datagrams == FAR {
-                return Shown::Far;
+                entry.others = entry.others.saturating_add(1);
+                return if entry.others <= DATAGRAMS_MAX { Shown::Far } else { Shown::Spent };
             }
             if entry.datagrams >= DATAGRAMS_MAX {
                 return Shown::Spent;

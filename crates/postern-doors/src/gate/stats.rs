@@ -40,6 +40,8 @@ pub struct GateStats {
     pub bad_ticket: u64,
     /// Tickets that were shown before.
     pub burnt_ticket: u64,
+    /// Tickets of domains that have shown as many as one may.
+    pub over_share: u64,
     /// Tickets of another network.
     pub far_ticket: u64,
     /// Forged, or under an unknown key.
