@@ -15,6 +15,7 @@ mod bindings;
 mod budget;
 mod caller;
 mod cids;
+mod grants;
 mod level;
 mod machine;
 mod marks;

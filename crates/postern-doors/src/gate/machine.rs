@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use postern_proto::door::PeerClass;
 use postern_proto::door::cid::{check_cid, make_cid};
 use postern_proto::door::cookie::{Terms, challenge};
 use postern_proto::door::keys::Keyring;
@@ -14,6 +15,7 @@ use super::answers::{Answers, Shown};
 use super::appointments::Turn;
 use super::bindings::{Bindings, Bound};
 use super::caller::{Caller, Say, address_of};
+use super::grants::Grants;
 use super::level::{Level, Load};
 use super::marks::Marks;
 use super::sketch::Hash;
@@ -61,6 +63,7 @@ pub struct Gate {
     options: GateOptions,
     hash: Hash,
     tickets: Tickets,
+    grants: Grants,
     strangers: Strangers,
     marks: Marks,
     bindings: Bindings,
@@ -88,6 +91,7 @@ impl Gate {
             options,
             hash: Hash::new(&seed),
             tickets: Tickets::new(),
+            grants: Grants::new(),
             strangers: Strangers::new(options.floor, options.strangers_per_second),
             marks: Marks::new(MARKS_BITS),
             bindings: Bindings::new(BINDINGS_BITS),
@@ -105,6 +109,11 @@ impl Gate {
     /// The keys, to mint tickets and ids with.
     pub fn keys(&self) -> &Keyring {
         &self.keys
+    }
+
+    /// How many of the `wanted` tickets an organisation may be given now: a day has so many for it, and no more.
+    pub fn grant_tickets(&mut self, org: &str, class: PeerClass, wanted: u16) -> u16 {
+        self.grants.grant(self.hash.of(b'o', org.as_bytes()), class, wanted, self.now_s)
     }
 
     /// The number in every connection id.
@@ -147,6 +156,7 @@ impl Gate {
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.tickets.bytes()
+            + self.grants.bytes()
             + self.strangers.bytes()
             + self.marks.bytes()
             + self.bindings.bytes()
