@@ -204,12 +204,19 @@ impl Gate {
 
     #[inline]
     fn established(&mut self, cid: &[u8; CID_BYTES], source: SocketAddr, now: Now) -> Verdict {
-        if !check_cid(&self.keys, cid) {
+        if !self.is_ours(cid) {
             return Verdict::Drop(DropReason::BadId);
         }
         let verdict = self.bound(cid, source, now);
         self.stats.passed_known_id += u64::from(verdict == Verdict::Pass);
         verdict
+    }
+
+    /// An id of another worker is in use there if anywhere. QUIC would answer it with a stateless reset, and whoever has seen
+    /// it on the wire would learn what ends that connection (RFC 9000 section 21.11).
+    #[inline]
+    fn is_ours(&self, cid: &[u8; CID_BYTES]) -> bool {
+        cid[1] == self.options.worker && check_cid(&self.keys, cid)
     }
 
     #[inline]
@@ -224,7 +231,7 @@ impl Gate {
     fn initial(&mut self, caller: &Caller<'_>, token: Token<'_>, answer: &mut [u8; CHALLENGE_BYTES]) -> Verdict {
         self.now_s = caller.now.unix_s;
         // Initials after our first answer carry our id, and repeat the token.
-        if check_cid(&self.keys, caller.dcid) {
+        if self.is_ours(caller.dcid) {
             return self.shaking(caller);
         }
         let secrets = (&self.keys, &self.hash);

@@ -337,6 +337,8 @@ fn a_captured_connection_id_is_of_no_use_from_anywhere_else() {
     }
     assert_eq!(site.show(&short(&id), SocketAddr::new(home().ip(), 1)), Verdict::Drop(DropReason::IdElsewhere));
     assert_eq!(site.show(&short(&id), home()), Verdict::Pass, "its owner goes on");
+    let neighbour = make_cid(site.gate.keys(), 1, [1; 6]);
+    assert_eq!(site.show(&short(&neighbour), home()), Verdict::Drop(DropReason::BadId), "of another worker");
     let mut forged = id;
     forged[15] ^= 1;
     assert_eq!(site.show(&short(&forged), home()), Verdict::Drop(DropReason::BadId));
