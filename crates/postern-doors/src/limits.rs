@@ -162,7 +162,8 @@ pub const FLOOR_WINDOW: Duration = Duration::from_secs(10);
 pub const STREAM_COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Octets on the control stream behind IDENT, over a connection's life. More: protocol error.
 pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
-/// Tickets told to a peer that came without one, and to one that came with one: its purse holds eight.
+/// Tickets told to a peer that came without one, and to one that came with one: its purse holds eight. Fewer when its
+/// organisation has had most of what the gate grants it in a day.
 pub const TICKETS_TO_NEWCOMER: u16 = 4;
 /// See [`TICKETS_TO_NEWCOMER`]: one for the one that is used up, and one for the next beside it.
 pub const TICKETS_TO_HOLDER: u16 = 2;

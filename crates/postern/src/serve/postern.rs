@@ -227,8 +227,8 @@ fn show_gate(gate: &postern_doors::gate::GateStats) -> Value {
         "level": gate.level, "received": gate.received, "passed": gate.passed, "by_id": gate.passed_known_id,
         "by_ticket": gate.admitted_ticket, "by_cookie": gate.admitted_cookie, "by_both": gate.admitted_both,
         "answered": gate.answered, "unanswered": gate.unanswered, "garbage": gate.garbage, "bad_id": gate.bad_id,
-        "id_elsewhere": gate.id_elsewhere, "no_token": gate.no_token, "bad_ticket": gate.bad_ticket,
-        "burnt_ticket": gate.burnt_ticket, "bad_cookie": gate.bad_cookie, "untimely_cookie": gate.untimely_cookie,
+        "id_elsewhere": gate.id_elsewhere, "old_id": gate.old_id, "no_token": gate.no_token, "bad_ticket": gate.bad_ticket,
+        "burnt_ticket": gate.burnt_ticket, "over_share": gate.over_share, "bad_cookie": gate.bad_cookie, "untimely_cookie": gate.untimely_cookie,
         "used": gate.used_cookie, "appointments": gate.appointments, "full": gate.full,
         "prefixes": gate.prefixes, "waiting": gate.waiting, "fair_wait_ms": gate.fair_wait_ms,
     })
