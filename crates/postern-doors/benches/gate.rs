@@ -200,9 +200,11 @@ impl Site {
 
     fn good_ticket(&mut self) -> Packet {
         let (dcid, nonce, source) = (self.random::<16>(), self.random::<12>(), self.source());
+        // Each of a domain of its own: one has a share.
+        let domain_tag = u64::from_be_bytes(self.random());
         let keys = self.gate.keys();
         let body = TicketBody {
-            domain_tag: keys.domain_tag("friend.example"),
+            domain_tag,
             prefix_tag: keys.prefix_tag(source.ip()),
             expiry_min: (u64::from(NOW.unix_s) + TICKET_LIFE_S) as u32 / 60,
             class: PeerClass::Known,

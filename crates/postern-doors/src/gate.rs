@@ -9,28 +9,33 @@
 //! (40 ns), and only then a table is written.
 
 mod admissions;
+mod answers;
 mod appointments;
 mod bindings;
 mod budget;
 mod caller;
 mod cids;
+mod grants;
 mod level;
 mod machine;
 mod marks;
 mod quic_socket;
+mod refusals;
 mod seen;
 mod sketch;
 mod sockets;
 mod stats;
 mod strangers;
+mod tally;
 mod tickets;
 mod verdict;
+mod young;
 
 pub use admissions::{Admission, AdmittedBy};
 pub use cids::{CidGenerator, cid_generator};
 pub use level::{Level, Load};
 pub use machine::{Gate, GateOptions, Now, SharedGate};
-pub use quic_socket::GateSocket;
+pub use quic_socket::{Busy, GateSocket};
 pub use sockets::DoorSockets;
 pub use stats::{GateStats, KernelDrops};
 pub use verdict::{DropReason, Verdict};

@@ -68,6 +68,11 @@ impl Gates {
         self.gates.iter().filter_map(|gate| gate.gate.keeps_waiting_at(now_ms)).max()
     }
 
+    /// Milliseconds for which surely nothing is judged: a filter is away, and nobody is finding out whether it is back.
+    pub fn shut_for_at(&self, now_ms: u64) -> u64 {
+        self.gates.iter().map(|gate| gate.gate.shut_for_at(now_ms)).max().unwrap_or(0)
+    }
+
     /// Takes a place at every filter; false when one has none.
     pub fn try_start_at(&mut self, now_ms: u64) -> bool {
         let free = self.free_at(now_ms) > 0;

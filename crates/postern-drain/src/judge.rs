@@ -39,8 +39,7 @@ impl Places {
         let mut gates = worker.gates_of_filters.borrow_mut();
         let taken = gates.try_start_at(asked_ms);
         if taken && gates.keeps_waiting_at(asked_ms).is_some() {
-            // It finds out whether a filter is back, mostly at once. What was looked at meanwhile, the best first, would
-            // be put back for a second and leave behind all others.
+            // It finds out whether a filter is back, mostly at once: until then each look would cost its records for nothing.
             worker.unjudged_turns.borrow_mut().put_off(asked_ms + UNJUDGED_PAUSE_MS);
         }
         drop(gates);

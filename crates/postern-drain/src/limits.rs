@@ -127,8 +127,8 @@ pub(crate) const MAILBOX_NAME_BYTES_MAX: usize = 200;
 /// a domain that is also received), before it is looked at again.
 pub(crate) const NO_ROUTE_WAIT_MS: u64 = 5 * 60 * 1000;
 
-/// How long an item without a route is left alone whose sender was just told not to wait: its door
-/// commits it meanwhile. Much longer would be a delay when there is a route again.
+/// How long an item without a route, or without a filter, is left alone whose sender was just told not to wait: its
+/// door commits it meanwhile. Much longer would be a delay when there is one again.
 pub(crate) const COMMIT_WAIT_MS: u64 = 1000;
 
 /// How long an item waits whose metadata this build cannot read (written by a later release).

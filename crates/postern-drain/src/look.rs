@@ -252,8 +252,7 @@ impl Worker {
     }
 
     /// A filter is away: what was judged before, and what needs no judgement, leaves all the same. A lane
-    /// does not say which that is, so a few are looked at now and then; the others are put back until the
-    /// filter may be asked again.
+    /// does not say which that is, so a few are looked at now and then, and the others are put back.
     async fn look_for_judged(self: &Rc<Self>, lane: &LaneStats, mode: Mode, look: &mut Look<'_>) {
         let now_ms = self.now_ms();
         let taken = self.unjudged_turns.borrow_mut().take_at(&lane.lane, now_ms, UNJUDGED_PAUSE_MS);
@@ -266,6 +265,16 @@ impl Worker {
         for lease in self.spool.lease(&lane.lane, n, now_unix_ms() + millis(LEASE)).await {
             self.start(lease, None, look).await;
         }
+    }
+
+    /// Returns an item that no filter can judge now. Until when is certain only while nobody asks the filter: otherwise
+    /// it may be back at any moment, and what is then not due is left behind by all of the lower classes. So it is due
+    /// at once, behind those of its lane that were not looked at yet; the turns, not its time, say when it is looked at again.
+    async fn put_back_unjudged(&self, lease: Lease) {
+        let shut_ms = self.gates_of_filters.borrow().shut_for_at(self.now_ms());
+        // Its door must commit it first, or its sender would be answered again and again.
+        let wait_ms = if lease.tentative { shut_ms.max(COMMIT_WAIT_MS) } else { shut_ms };
+        self.put_back(lease, wait_ms).await;
     }
 
     /// Returns an item unchanged, to be looked at again after `wait_ms`.
@@ -302,8 +311,7 @@ impl Worker {
         let entry = (lease.lane.clone(), lease.tentative);
         if look.filters.must_judge(&meta, &lease.lane.key) {
             let Some(places) = Places::take(self, &look.filters) else {
-                let wait = self.gates_of_filters.borrow().keeps_waiting_at(self.now_ms());
-                return self.put_back(lease, wait.unwrap_or(UNJUDGED_PAUSE_MS)).await;
+                return self.put_back_unjudged(lease).await;
             };
             self.in_flight.borrow_mut().insert(lease.id, entry);
             look.tasks.spawn_local(self.clone().judge_and_deliver(lease, meta, places, cutoff.is_some()));

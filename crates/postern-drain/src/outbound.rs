@@ -2,8 +2,8 @@
 //!
 //! From what is known of the domain's door (pinned, published, remembered), of the message's author and of
 //! earlier attempts, to one [`Step`]; and from what a step showed to the next. The rule of the downgrade
-//! stands here once: a silent door is taken for an attack on it, but waiting is what the attacker wants. `outward` carries
-//! the steps out.
+//! stands here once: a silent door is taken for an attack on it, but waiting is what the attacker wants. So all waiting
+//! for a door counts together, whatever it waits for, and ends. `outward` carries the steps out.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,10 @@ use postern_proto::author::Author;
 use postern_proto::door::{CloseCode, Mode};
 use postern_proto::reply::Reply;
 
-/// From the first silence of a door: for so long mail waits for it, then port 25 is used. Longer would let whoever
-/// silences a door hold up mail; shorter would let a restart or a lost route decide.
+/// From the first wait for a door: for so long mail waits for it, then port 25 is used. Longer would let whoever
+/// silences a door hold up mail; shorter would let a restart or a lost route decide. A door that is there and puts mail off
+/// (an appointment, PARK, a link that carries nothing) gets as long: mail that port 25 would deliver must not wait for it until
+/// it bounces.
 pub(crate) const SILENCE_S: u64 = 15 * 60;
 /// How often a silent door is tried while mail waits for it.
 pub(crate) const RETRY_S: u64 = 60;
@@ -48,7 +50,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether it may bind us: an unsigned answer is worth this one message, and `prefer` at most.
+    /// Whether it may bind us: an unsigned answer is worth its TTL, and `prefer` at most.
     pub fn is_secure(self) -> bool {
         match self {
             Self::Pinned => true,
@@ -60,7 +62,7 @@ impl Source {
 /// Which of what is known of a door counts.
 ///
 /// The operator's word first. A memory that cannot be forged stands until it is too old, whatever an answer says that
-/// could be: taking the record away is the first thing that an attacker would do. Any memory serves where DNS fails.
+/// could be: taking the record away is the first thing that an attacker would do. Any memory that still holds serves where DNS fails.
 pub fn source(pinned: bool, published: Result<Option<bool>, ()>, remembered: Option<bool>) -> Option<Source> {
     let binding = remembered == Some(true);
     match published {
@@ -86,7 +88,7 @@ pub struct Facts {
     pub use_mx: bool,
     /// There is room for a link.
     pub room: bool,
-    /// Unix seconds of the first silence since it last answered.
+    /// Unix seconds of the first silence, or other wait for it, since it last answered for a message.
     pub silent_since_s: Option<u64>,
     /// Seconds since it was last tried in vain, when that is known.
     pub tried_ago_s: Option<u64>,
@@ -119,7 +121,7 @@ pub enum Why {
     Author,
     /// The door said so.
     UseMx,
-    /// The door is silent: the downgrade.
+    /// The door is silent, or has put mail off for as long as it may: the downgrade.
     Silent,
     /// The door has no time for us soon.
     Later,
@@ -159,6 +161,14 @@ impl Facts {
         self.silent_since_s().map(|since| self.now_s.saturating_sub(since))
     }
 
+    /// Waits, while waiting has not had its time.
+    fn wait(&self, seconds: u64) -> Step {
+        match self.silent_for_s().unwrap_or(0) {
+            silent if silent < SILENCE_S => Step::Wait(seconds.clamp(1, SILENCE_S - silent)),
+            _ => Step::Mx { proven: self.enforces(), why: Why::Silent },
+        }
+    }
+
     /// What to keep as the beginning of a silence that was just met.
     pub fn silence_begins_s(&self) -> u64 {
         self.silent_since_s().unwrap_or(self.now_s)
@@ -192,23 +202,32 @@ pub fn first(facts: &Facts) -> Step {
     }
 }
 
-/// The step after the door did not open.
+/// The step after the door did not open. A wait begins a silence, or goes on with it.
 pub fn after(facts: &Facts, closed: Closed) -> Step {
+    // Nobody signed an appointment; and that a door has no time for us is no word about port 25.
+    let later = Step::Mx { proven: facts.enforces(), why: Why::Later };
     match closed {
-        Closed::Silent => match facts.silent_for_s().unwrap_or(0) {
-            silent if silent < SILENCE_S => Step::Wait(RETRY_S.min(SILENCE_S - silent)),
-            _ => Step::Mx { proven: facts.enforces(), why: Why::Silent },
-        },
+        Closed::Silent => facts.wait(RETRY_S),
         Closed::Appointment(at_s) => match at_s.saturating_sub(facts.now_s) {
-            wait @ ..=APPOINTMENT_S => Step::Wait(wait.max(1)),
-            // Nobody signed that.
-            _ => Step::Mx { proven: facts.enforces(), why: Why::Later },
+            wait @ ..=APPOINTMENT_S => facts.wait(wait),
+            _ => later,
         },
-        Closed::Parked(wait @ ..=APPOINTMENT_S) => Step::Wait(wait.max(1)),
-        Closed::Parked(_) => Step::Mx { proven: false, why: Why::Later },
+        Closed::Parked(wait @ ..=APPOINTMENT_S) => facts.wait(wait),
+        Closed::Parked(_) => later,
         // It will be back in a moment, or has only had enough of this link.
-        Closed::Refused(CloseCode::ShuttingDown | CloseCode::LifetimeOver | CloseCode::Done) => Step::Wait(BACK_SOON_S),
+        Closed::Refused(CloseCode::ShuttingDown | CloseCode::LifetimeOver | CloseCode::Done) => facts.wait(BACK_SOON_S),
+        Closed::Refused(CloseCode::TooMany | CloseCode::TooSlow | CloseCode::Internal) => later,
         Closed::Refused(_) => Step::Mx { proven: false, why: Why::Refused },
+    }
+}
+
+/// The step after the door let us in, and the stream ended without an answer; that begins a silence too. `None`: the message
+/// is tried again as after any attempt. `tried_for_s`: for how long it has been, where it may be this message alone
+/// that ends streams; the door's answers to others would then keep it here for ever.
+pub(crate) fn broke(facts: &Facts, tried_for_s: Option<u64>) -> Option<Step> {
+    match facts.silent_for_s().max(tried_for_s).unwrap_or(0) {
+        waited if waited < SILENCE_S => None,
+        _ => Some(Step::Mx { proven: facts.enforces(), why: Why::Silent }),
     }
 }
 

@@ -6,23 +6,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use postern_net::client::{Deadlines, Failure, Protocol, TlsWanted};
-use postern_net::door::courier::{Carried, Courier, CourierError, Dial, Mail, MailBody};
-use postern_net::door::{DoorAddress, PublicKey};
-use postern_net::mx::Names;
+use postern_net::client::{Deadlines, Failure, Protocol, SendError, TlsWanted};
+use postern_net::door::courier::{Carried, Courier, CourierError};
 use postern_net::tls::authenticated_config;
-use postern_proto::author::{Author, AuthorScanner, HEADER_BYTES_MAX};
-use postern_spool::BodySource;
 use tokio::time::Instant;
 
-use crate::delivery::{Permit, beginning};
+use crate::delivery::Permit;
 use crate::limits::{COURIER_IDLE, COURIERS_MAX};
-use crate::outbound::{Closed, Facts, PROBE_S, RETRY_S, Source, Step, UseMx, Why, after, first};
+use crate::outbound::{Closed, Facts, PROBE_S, RETRY_S, Source, Step, UseMx, Why, after, broke, first};
 use crate::outbound::{is_lasting, is_own, says_use_mx};
 use crate::remote::{Parcel, Reach, Sent, handover, outcome};
 use crate::route::{Destination, Route};
@@ -30,10 +25,15 @@ use crate::settle::Outcome;
 use crate::worker::{Worker, now_unix_ms};
 
 mod known;
+mod letter;
 mod options;
+mod place;
 
 pub(crate) use known::Known;
+use letter::{author_of, mail};
 pub use options::{Doors, Opener, OutboundOptions, PinnedDoor};
+pub(crate) use place::Place;
+use place::{dial, lock};
 
 /// What the drain keeps of far domains.
 pub(crate) struct Outward {
@@ -52,14 +52,6 @@ struct Postern {
     tried_in_vain: Cell<Option<Instant>>,
     /// As the purse has it, or will have it in a moment.
     silent_since_s: Cell<Option<u64>>,
-}
-
-/// Where a door is and whose keys it must show.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Place {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) keys: Vec<PublicKey>,
 }
 
 /// One message on its way out.
@@ -129,22 +121,29 @@ impl Outward {
                     known.note_answer(doors, errand.domain).await;
                     return self.settle(errand, &known, author_domain, carried).await;
                 }
-                Err(CourierError::Stream(error)) => return broken(errand.parcel, &error),
+                Err(CourierError::Stream(error)) => {
+                    facts.now_s = now_unix_ms() / 1000;
+                    return self.broken(errand, &known, doors, postern, &facts, &error).await;
+                }
                 Err(CourierError::NoLink(closed)) => closed,
             },
             (step, _) => return self.carry_out(errand, &known, step).await,
         };
         facts.now_s = now_unix_ms() / 1000;
-        if let Some(postern) = &postern
-            && closed == Closed::Silent
-        {
+        let step = after(&facts, closed);
+        let is_silent = closed == Closed::Silent;
+        if is_silent {
             errand.count(|outbound| &outbound.silent, 1);
-            postern.tried_in_vain.set(Some(Instant::now()));
-            let since_s = facts.silence_begins_s();
-            facts.silent_since_s = Some(since_s);
-            postern.silent_since_s.set(Some(since_s));
-            facts.tried_ago_s = Some(0);
-            known.note_silence(doors, errand.domain, since_s).await;
+        }
+        if let Some(postern) = &postern {
+            // After waiting for long enough it is asked now and then, and not by each message. Said before anything is waited
+            // for: others look at it meanwhile.
+            if is_silent || matches!(step, Step::Mx { why: Why::Silent, .. }) {
+                postern.tried_in_vain.set(Some(Instant::now()));
+            }
+            if is_silent || matches!(step, Step::Wait(_)) {
+                postern.begin_silence(&known, doors, errand.domain, &facts).await;
+            }
         }
         if let Closed::Refused(code) = closed
             && is_lasting(code)
@@ -152,7 +151,50 @@ impl Outward {
             self.use_mx.borrow_mut().remember(errand.domain, author_domain, facts.now_s);
         }
         tracing::info!(domain = errand.domain, ?closed, "the postern did not open");
-        self.carry_out(errand, &known, after(&facts, closed)).await
+        self.carry_out(errand, &known, step).await
+    }
+
+    /// The stream ended. What was certain stays so; a message that may have been taken is tried again as after any
+    /// final dot (RFC 1047), and so are the others: through the door until waiting for it has had its time.
+    async fn broken(
+        &self,
+        errand: &Errand<'_>,
+        known: &Known,
+        doors: &Doors,
+        postern: &Postern,
+        facts: &Facts,
+        error: &SendError,
+    ) -> Sent {
+        let sent = Sent::from_error(errand.parcel, error, Protocol::Smtp, false);
+        if let Failure::Body(_) = error.failure {
+            // Our own disk. Port 25 would not read better.
+            return sent;
+        }
+        postern.begin_silence(known, doors, errand.domain, facts).await;
+        let tried_since_ms = errand.parcel.meta.tried_since_unix_ms.filter(|_| sent.reach == Reach::Unknown);
+        let tried_for_s = tried_since_ms.map(|since| facts.now_s.saturating_sub(since / 1000));
+        let Some(step) = broke(facts, tried_for_s) else { return sent };
+        let rest: Vec<usize> =
+            (0..sent.outcomes.len()).filter(|i| error.decided.get(*i).is_none_or(Option::is_none)).collect();
+        self.carry_out_for(&rest, errand, known, step, sent.outcomes).await
+    }
+
+    /// The same for some of the recipients; the others have got what they have.
+    async fn carry_out_for(
+        &self,
+        some: &[usize],
+        errand: &Errand<'_>,
+        known: &Known,
+        step: Step,
+        mut outcomes: Vec<Outcome>,
+    ) -> Sent {
+        let recipients: Vec<_> = some.iter().map(|i| errand.parcel.recipients[*i].clone()).collect();
+        let parcel = Parcel { recipients: &recipients, ..*errand.parcel };
+        let sent = self.carry_out(&Errand { parcel: &parcel, ..*errand }, known, step).await;
+        for (i, outcome) in some.iter().zip(sent.outcomes) {
+            outcomes[*i] = outcome;
+        }
+        Sent { outcomes, reach: sent.reach, offers: None }
     }
 
     /// A step that is not the door.
@@ -171,7 +213,7 @@ impl Outward {
     async fn settle(&self, errand: &Errand<'_>, known: &Known, author: &str, carried: Carried) -> Sent {
         let offers = carried.offers.unwrap_or_default();
         let handover = handover(Protocol::Smtp, &offers);
-        let mut outcomes: Vec<Outcome> = carried.results.iter().map(|result| outcome(result, handover)).collect();
+        let outcomes: Vec<Outcome> = carried.results.iter().map(|result| outcome(result, handover)).collect();
         let sent_away = |outcome: &Outcome| match outcome {
             Outcome::Refused(reply) | Outcome::Deferred(reply) => says_use_mx(reply),
             _ => false,
@@ -184,14 +226,8 @@ impl Outward {
         }
         errand.count(|outbound| &outbound.use_mx, away.len());
         self.use_mx.borrow_mut().remember(errand.domain, author, now_unix_ms() / 1000);
-        let recipients: Vec<_> = away.iter().map(|i| errand.parcel.recipients[*i].clone()).collect();
-        let parcel = Parcel { recipients: &recipients, ..*errand.parcel };
-        let rest = Errand { parcel: &parcel, ..*errand };
-        let sent = self.by_mx(&rest, Some(known), false, Why::UseMx).await;
-        for (i, outcome) in away.into_iter().zip(sent.outcomes) {
-            outcomes[i] = outcome;
-        }
-        Sent { outcomes, reach: sent.reach, offers: None }
+        let step = Step::Mx { proven: false, why: Why::UseMx };
+        self.carry_out_for(&away, errand, known, step, outcomes).await
     }
 
     async fn by_mx(&self, errand: &Errand<'_>, known: Option<&Known>, proven: bool, why: Why) -> Sent {
@@ -254,6 +290,13 @@ impl Postern {
         self.courier.send(Arc::new(mail(parcel))).await
     }
 
+    /// Mail waits for it from now on, or still; on disk when this returns.
+    async fn begin_silence(&self, known: &Known, doors: &Doors, domain: &str, facts: &Facts) {
+        let since_s = facts.silence_begins_s();
+        self.silent_since_s.set(Some(since_s));
+        known.note_silence(doors, domain, since_s).await;
+    }
+
     fn tried_ago_s(&self) -> Option<u64> {
         self.tried_in_vain.get().map(|at| at.elapsed().as_secs())
     }
@@ -268,36 +311,6 @@ impl Errand<'_> {
     fn count(&self, counter: impl FnOnce(&crate::stats::Outbound) -> &AtomicU64, n: usize) {
         counter(&self.worker.counters.outbound).fetch_add(n as u64, Ordering::Relaxed);
     }
-}
-
-/// Opens the door of today's place, with the second one that is not published behind it.
-fn dial(doors: &Doors, options: &OutboundOptions, domain: &str, place: &Arc<Mutex<Place>>) -> Dial<Closed> {
-    let (opener, purse, names) = (doors.opener.clone(), doors.purse.clone(), options.mx.names.clone());
-    let (domain, place) = (domain.to_owned(), place.clone());
-    Arc::new(move || {
-        let (opener, purse, names) = (opener.clone(), purse.clone(), names.clone());
-        let (domain, place) = (domain.clone(), lock(&place).clone());
-        Box::pin(async move {
-            let addresses = resolve(&*names, &place.host, place.port).await;
-            let alternates = match known::alt(purse, domain.clone()).await {
-                Some(alt) => resolve(&*names, &alt.host, alt.port).await,
-                None => Vec::new(),
-            };
-            if addresses.is_empty() && alternates.is_empty() {
-                return Err(Closed::Silent);
-            }
-            opener.open(DoorAddress { domain, addresses, keys: place.keys, alternates }).await
-        })
-    })
-}
-
-/// A name that cannot be looked up has no addresses: its door is silent.
-async fn resolve(names: &dyn Names, host: &str, port: u16) -> Vec<SocketAddr> {
-    let addresses = match host.parse() {
-        Ok(address) => vec![address],
-        Err(_) => names.addresses(host).await.unwrap_or_default(),
-    };
-    addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
 }
 
 /// The fixed hop behind the doors: its places are its own, shared by all domains.
@@ -324,52 +337,6 @@ fn waiting(parcel: &Parcel<'_>, seconds: u64) -> Sent {
     let wait_ms = seconds.max(1) * 1000;
     let outcome = Outcome::NotTried { due_unix_ms: now_unix_ms() + wait_ms, may_leave: true };
     Sent::failed(parcel, outcome, Reach::Wait(wait_ms))
-}
-
-/// The stream ended. What was certain stays so; a message that may have been taken is tried again as after any
-/// final dot (RFC 1047).
-fn broken(parcel: &Parcel<'_>, error: &postern_net::client::SendError) -> Sent {
-    let sent = Sent::from_error(parcel, error, Protocol::Smtp, false);
-    let reach = match error.failure {
-        Failure::AfterFinalDot(_) | Failure::Body(_) => Reach::Unknown,
-        _ => Reach::Unreached,
-    };
-    Sent { reach, ..sent }
-}
-
-fn mail(parcel: &Parcel<'_>) -> Mail {
-    Mail {
-        sender: parcel.meta.sender.clone(),
-        recipients: parcel.recipients.to_vec(),
-        eight_bit: parcel.meta.eight_bit,
-        smtputf8: parcel.meta.smtputf8,
-        dsn: parcel.meta.dsn.clone(),
-        prefix: parcel.prefix.to_vec(),
-        body: match parcel.body {
-            BodySource::Inline(bytes) => {
-                let from = usize::try_from(parcel.from).unwrap_or(usize::MAX).min(bytes.len());
-                MailBody::Bytes(bytes.slice(from..))
-            }
-            BodySource::File { file, len } => MailBody::File { file: file.clone(), from: parcel.from, len: *len },
-        },
-    }
-}
-
-/// The author, as the door will read it; none where it would find none.
-async fn author_of(parcel: &Parcel<'_>) -> Option<Author> {
-    let mut scanner = AuthorScanner::new(parcel.meta.smtputf8);
-    scanner.feed(parcel.prefix);
-    if !scanner.is_over() {
-        let most = parcel.from.saturating_add(HEADER_BYTES_MAX as u64);
-        let begins = beginning(parcel.body, most).await.ok()?;
-        let from = usize::try_from(parcel.from).unwrap_or(usize::MAX).min(begins.len());
-        scanner.feed(&begins[from..]);
-    }
-    scanner.finish().ok()
-}
-
-fn lock(place: &Mutex<Place>) -> std::sync::MutexGuard<'_, Place> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When to look again after the fixed hop had no place, though it is there.

@@ -106,6 +106,11 @@ impl Gate {
         self.backing_off_at(now_ms).or(probing)
     }
 
+    /// Milliseconds for which it surely stays closed: while a delivery is under way its answer may open it at any moment.
+    pub(crate) fn shut_for_at(&self, now_ms: u64) -> u64 {
+        if self.running > 0 { 0 } else { self.backing_off_at(now_ms).unwrap_or(0) }
+    }
+
     pub(crate) fn running(&self) -> usize {
         self.running
     }

@@ -35,6 +35,11 @@ fn judged_by(rspamd: &Rspamd) -> DrainOptions {
     filtered(rspamd.options(OnSpam::Mark))
 }
 
+/// Judgements of the one filter that failed; the drain may not have looked at its table yet.
+fn failed(site: &Site) -> u64 {
+    site.drain.stats().filters.first().map_or(0, |filter| filter.failed)
+}
+
 fn count_of(text: &str, part: &str) -> usize {
     text.matches(part).count()
 }
@@ -142,13 +147,48 @@ async fn nothing_unjudged_leaves_while_the_filter_is_down() {
     }
     // What needs no judgement leaves from among them.
     site.collect(&Mail { via: Via::Relay, ..mail(&["ben@example.com"]) }).await;
-    site.until("asked", |_| site.drain.stats().filters[0].failed > 2).await;
+    site.until("asked", |_| failed(&site) > 2).await;
     site.until("relayed", |lanes| in_lane(lanes, "example.com", 0) == 20).await;
     assert_eq!(site.letters("ben@example.com").len(), 1);
     assert!(site.letters(BOX).is_empty());
     rspamd.set_down(false);
     site.until_empty().await;
     assert_eq!((site.letters(BOX).len(), rspamd.judged().len()), (20, 20));
+}
+
+#[tokio::test]
+async fn when_a_slow_filter_is_back_the_best_leave_first_though_they_were_looked_at_meanwhile() {
+    let rspamd = Rspamd::start(|_| ACCEPT).await;
+    rspamd.set_down(true);
+    rspamd.set_frozen(true);
+    let mut filter = rspamd.options(OnSpam::Mark);
+    (filter.workers, filter.filter.timeout) = (1, PATIENCE);
+    let site = Site::with(Mode::Collect, "maildir:DIR/mail", filtered(filter));
+    site.set_routes(|table| table.local.extend(["example.com".to_owned()]));
+    let body = "Subject: x\r\n\r\n";
+    site.collect_as(&mail(&["probe@example.com"]), 1, body).await;
+    site.until("away", |_| failed(&site) > 0).await;
+    // From now on one message asks whether it is back, and is kept waiting for the answer.
+    rspamd.set_down(false);
+    rspamd.until_asked(1).await;
+    for (class, name) in [(3, "last"), (1, "best")] {
+        for _ in 0..5 {
+            site.collect_as(&mail(&[&format!("{name}@example.com")]), class, body).await;
+        }
+    }
+    // What needs no judgement leaves: then all in its lane have been looked at.
+    site.collect_as(&Mail { via: Via::Relay, ..mail(&["ben@example.com"]) }, 1, body).await;
+    site.until("looked at", |lanes| {
+        let best = lanes.iter().find(|lane| lane.lane.class == 1).expect("they wait");
+        site.letters("ben@example.com").len() == 1 && best.leased == 1 && count(best) == 6
+    })
+    .await;
+    rspamd.set_frozen(false);
+    site.until_empty().await;
+    let judged = rspamd.judged();
+    let who = |seen: &String| ["probe", "best", "last"].into_iter().find(|name| seen.contains(&format!("<{name}@")));
+    let order: Vec<&str> = judged.iter().filter_map(who).collect();
+    assert_eq!(order, [&["probe"][..], &["best"; 5], &["last"; 5]].concat());
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use postern_drain::{Closed, Doors, Drain, DrainOptions, OutboundOptions, PinnedDoor, Route, RouteTable};
@@ -15,7 +16,7 @@ use postern_proto::door::{CloseCode, Mode as DoorMode};
 use postern_proto::envelope::Via;
 use postern_proto::mode::Mode;
 use postern_spool::Lane;
-use support::doors::{Door, Manners, Zone, key};
+use support::doors::{Door, Manners, TTL_S, Zone, key};
 use support::hop::Hop;
 use support::{Mail, Site, in_lane, mail, now_unix_ms, quick};
 
@@ -41,6 +42,15 @@ impl World {
     }
 
     async fn with(manners: Manners, zone: Zone, change: impl FnOnce(&mut RouteTable)) -> Self {
+        Self::with_options(manners, zone, change, quick()).await
+    }
+
+    async fn with_options(
+        manners: Manners,
+        zone: Zone,
+        change: impl FnOnce(&mut RouteTable),
+        options: DrainOptions,
+    ) -> Self {
         let (door, hop, zone) =
             (Door::new(manners), Hop::start(support::hop::Manners::default()).await, Arc::new(zone));
         let purse_dir = tempfile::tempdir().unwrap();
@@ -55,7 +65,7 @@ impl World {
         };
         let mx = MxFinder { port: hop.port, loopback: true, ..MxFinder::new(zone.clone()) };
         let outbound = OutboundOptions { mx, roots: Roots::Mozilla, doors: Some(doors) };
-        let options = DrainOptions { outbound: Some(outbound), concurrency_max: 3, ..quick() };
+        let options = DrainOptions { outbound: Some(outbound), concurrency_max: 3, ..options };
         let mut table = RouteTable { relay: Some(Route::Mx), ..RouteTable::new(Route::parse(&hop.smtp()).unwrap()) };
         change(&mut table);
         let site = Site::at(tempfile::tempdir().unwrap(), table, Mode::Collect, options);
@@ -79,13 +89,13 @@ impl World {
             memory.silent_since_s = memory.silent_since_s.map(|since| since - seconds);
             self.purse.set_memory(&domain, Some(memory)).unwrap();
         }
+        // Before the next process looks: what it has put off then stays put off. Those that are due need none.
+        for item in self.site.spool.list(None, None, 100).await {
+            let _ = self.site.spool.retry(item.id, now_unix_ms()).await;
+        }
         let Site { spool, routes, modes, options, .. } = &self.site;
         let again = Drain::start(spool.clone(), routes.clone(), modes.clone(), options.clone());
         self.site.drain = again.unwrap();
-        for item in self.site.spool.list(None, None, 100).await {
-            // It may have left meanwhile.
-            let _ = self.site.spool.retry(item.id, now_unix_ms()).await;
-        }
     }
 
     async fn until_waits(&self) {
@@ -246,6 +256,83 @@ async fn a_door_without_time_for_us_means_port_25_at_once() {
 }
 
 #[tokio::test]
+async fn a_door_that_puts_mail_off_again_and_again_keeps_it_back_for_a_quarter_of_an_hour_and_no_longer() {
+    let at = now_unix_ms() / 1000 + 60;
+    for closed in [Closed::Parked(60), Closed::Appointment(at), Closed::Refused(CloseCode::ShuttingDown)] {
+        let mut world = World::new(Manners { closed: Some(closed), ..Manners::default() }).await;
+        world.publish(DoorMode::Prefer, false);
+        world.zone.publish("strict.example", DoorMode::Enforce, true);
+        world.send(BOB, LETTER).await;
+        world.send(&["x@strict.example"], LETTER).await;
+        world.site.until("both wait", |_| world.site.drain.stats().outbound.waits > 1).await;
+        world.restart_later(14 * 60).await;
+        world.until_waits().await;
+        assert_eq!(world.hop.got().len(), 0, "{closed:?}");
+        world.restart_later(60).await;
+        world.site.until("tried", |_| world.site.drain.stats().outbound.unproven > 0).await;
+        assert_eq!(world.hop.until_got(1).await[0].to, ["bob@far.example"], "{closed:?}");
+        assert_eq!(world.door.got().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_door_that_opens_and_carries_nothing_is_a_silent_one_in_the_end() {
+    let mut world = World::new(Manners { refuses_streams: true, ..Manners::default() }).await;
+    world.publish(DoorMode::Prefer, false);
+    world.send(BOB, LETTER).await;
+    world.site.until("tried", |_| world.site.drain.stats().deferred > 1).await;
+    assert_eq!(world.hop.got().len(), 0);
+    world.restart_later(15 * 60).await;
+    world.site.until_empty().await;
+    assert_eq!((world.hop.got().len(), world.door.got().len()), (1, 0));
+    assert_eq!(world.site.drain.stats().outbound.downgrades, 1);
+    // It takes streams again: the silence is over.
+    world.door.set(|manners| manners.refuses_streams = false);
+    world.restart_later(0).await;
+    world.send(BOB, LETTER).await;
+    world.site.until_empty().await;
+    assert_eq!(world.door.got().len(), 1);
+    assert_eq!(world.purse.memory("far.example"), None);
+}
+
+/// A letter that does not fit into what is under way: its end is never written when the stream ends before.
+fn large() -> String {
+    format!("{LETTER}{}", "0123456789abcde\r\n".repeat(20_000))
+}
+
+fn bad_breaks(to: &str) -> &'static str {
+    if to.starts_with("bad") { "" } else { "250 2.1.5 ok" }
+}
+
+#[tokio::test]
+async fn a_message_that_breaks_its_stream_closes_the_door_for_no_other() {
+    let hour = Duration::from_secs(3600);
+    let slow = DrainOptions { backoff_first: hour, backoff_max: hour, ..quick() };
+    let manners = Manners { rcpt: bad_breaks, ..Manners::default() };
+    let world = World::with_options(manners, Zone::default(), |_| {}, slow).await;
+    world.publish(DoorMode::Prefer, false);
+    world.send(&["bad@far.example"], &large()).await;
+    world.site.until("tried", |_| world.site.drain.stats().deferred > 0).await;
+    world.send(BOB, LETTER).await;
+    world.site.until("the other went", |_| !world.door.got().is_empty()).await;
+    assert_eq!(to(&world.door.got()), ["bob@far.example"]);
+}
+
+#[tokio::test]
+async fn a_message_that_breaks_its_stream_goes_by_port_25_in_the_end_while_others_use_the_door() {
+    let world = World::new(Manners { rcpt: bad_breaks, ..Manners::default() }).await;
+    world.publish(DoorMode::Prefer, false);
+    let since = Some(now_unix_ms() - 15 * 60 * 1000);
+    let to_bad: &[&str] = &["bad@far.example"];
+    let old = Mail { via: Via::Relay, from: Some("ann@us.example"), tried_since_unix_ms: since, ..mail(to_bad) };
+    world.send(BOB, LETTER).await;
+    world.site.collect_as(&old, 0, &large()).await;
+    world.site.until_empty().await;
+    assert_eq!((to(&world.door.got()), world.hop.got().len()), (vec!["bob@far.example".to_owned()], 1));
+    assert_eq!(world.hop.got()[0].to, ["bad@far.example"]);
+}
+
+#[tokio::test]
 async fn a_pinned_peer_needs_no_dns_and_dns_that_fails_takes_no_door_away() {
     let world = World::new(Manners::default()).await;
     world.zone.fails.lock().unwrap().extend(["far.example".to_owned(), "known.example".to_owned()]);
@@ -268,6 +355,56 @@ async fn a_pinned_peer_needs_no_dns_and_dns_that_fails_takes_no_door_away() {
     world.site.until_empty().await;
     assert_eq!(world.door.asked()[1].addresses, ["192.0.2.2:4001".parse().unwrap()]);
     assert_eq!((world.door.got().len(), world.hop.got().len()), (2, 0));
+}
+
+#[tokio::test]
+async fn an_unsigned_record_is_held_on_to_for_its_ttl_and_a_signed_one_for_its_max_age() {
+    for (secure, held_s) in [(false, TTL_S), (true, 86_400)] {
+        let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+        world.publish(DoorMode::Prefer, secure);
+        world.send(BOB, LETTER).await;
+        world.until_waits().await;
+        world.zone.fails.lock().unwrap().push("far.example".to_owned());
+        let mut memory = world.purse.memory("far.example").unwrap();
+        assert_eq!((memory.secure, memory.max_age_s), (secure, held_s));
+        // DNS fails: within that time the door is still known, and the silence does not lengthen it.
+        let learned_s = memory.learned_s - held_s + 60;
+        memory.learned_s = learned_s;
+        world.purse.set_memory("far.example", Some(memory.clone())).unwrap();
+        world.restart_later(60).await;
+        world.until_waits().await;
+        assert_eq!((world.door.knocks(), world.hop.got().len()), (2, 0), "secure: {secure}");
+        assert_eq!(world.purse.memory("far.example").unwrap().learned_s, learned_s);
+        // After it nobody knows of one.
+        memory.learned_s -= 60;
+        world.purse.set_memory("far.example", Some(memory)).unwrap();
+        world.restart_later(0).await;
+        world.site.until_empty().await;
+        assert_eq!((world.door.knocks(), world.hop.got().len()), (2, 1), "secure: {secure}");
+    }
+}
+
+#[tokio::test]
+async fn a_pin_does_not_take_away_what_the_domain_enforces() {
+    let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+    let pin = PinnedDoor { host: "192.0.2.1".into(), port: 4000, keys: vec![key()], mode: DoorMode::Prefer };
+    let domains = ["far.example", "unsigned.example"];
+    world.pins.store(Arc::new(domains.iter().map(|domain| ((*domain).to_owned(), pin.clone())).collect()));
+    world.publish(DoorMode::Enforce, true);
+    world.zone.publish("unsigned.example", DoorMode::Enforce, false);
+    world.send(BOB, LETTER).await;
+    world.send(&["eve@unsigned.example"], LETTER).await;
+    world.site.until("both wait", |_| world.site.drain.stats().outbound.waits > 1).await;
+    world.restart_later(20 * 60).await;
+    world.site.until("tried", |_| world.site.drain.stats().outbound.unproven > 0).await;
+    assert_eq!(world.hop.until_got(1).await[0].to, ["eve@unsigned.example"], "an unsigned record binds nobody");
+    // The signed record binds for as long as it may, though nothing is published any more.
+    world.zone.doors.lock().unwrap().clear();
+    world.restart_later(0).await;
+    world.site.until("tried again", |_| world.site.drain.stats().outbound.unproven > 0).await;
+    assert_eq!(world.hop.got().len(), 1);
+    let asked = world.door.asked();
+    assert!(asked.iter().all(|door| door.addresses == ["192.0.2.1:4000".parse().unwrap()] && door.keys == pin.keys));
 }
 
 #[tokio::test]

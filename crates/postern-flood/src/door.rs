@@ -19,6 +19,7 @@ mod origins;
 mod packets;
 pub mod plan;
 pub mod report;
+mod slow;
 mod spray;
 pub mod stock;
 mod tally;
@@ -28,9 +29,9 @@ mod tls;
 
 pub use attack::{Attack, Means};
 pub use flood::{DoorFlood, DoorProgress};
-pub use plan::{Assault, DoorFriends, DoorPlan, Entry};
+pub use plan::{Assault, DoorFriends, DoorPlan, Entry, Peer};
 pub use report::{AttackReport, DoorReport, KernelReport};
-pub use stock::StockKind;
+pub use stock::{StockKind, StockOptions};
 
 use std::time::SystemTime;
 

@@ -24,7 +24,7 @@ pub use class::{PeerClass, PeerLimits};
 pub use close::CloseCode;
 pub use cookie::{Challenge, Cookie, CookieFault, Terms, challenge, check_cookie, hello};
 pub use frame::{Frame, FrameError, FrameReader};
-pub use keys::{Keyring, Master};
+pub use keys::{Former, Keyring, Master};
 pub use packet::{Prefix, Shape, Token, prefix_of, shape, wide_prefix_of};
 pub use record::{DoorRecord, Mode, RecordFault};
 pub use ticket::{Kind, Ticket, TicketBody, TicketFault, check_ticket, mint, open_ticket, token_of};

@@ -201,7 +201,7 @@ pub(crate) enum Command {
     Flood(Box<FloodArgs>),
     /// Play the night of 2007 in a minute, without and with Postern
     #[command(
-        long_about = "Play the night of 2007 in a minute, without and with Postern, drawn live. Two servers as they were then, a process for each connection and the content filter inside the session; one of them stands behind Postern. To both come the same friends, the same honest strangers, and the same flood of silent bots, spam and backscatter, at the same time on this machine. Everything runs on loopback in a temporary directory and is gone afterwards. At the end it says what became of whose mail; the exit code is 0 only when 99 % of the known friends' mail got through Postern and nothing that it answered 250 is lost.",
+        long_about = "Play the night of 2007 in a minute, without and with Postern, drawn live. Two servers as they were then, a process for each connection and the content filter inside the session; one of them stands behind Postern. To both come the same friends, the same honest strangers, and the same flood of silent bots, spam and backscatter, at the same time on this machine. Some of the friends have Postern at their own site: to the one server they write by port 25 as everybody does, to the other through its postern. Everything runs on loopback in a temporary directory and is gone afterwards. At the end it says what became of whose mail; the exit code is 0 only when 99 % of the known friends' mail and of that by the postern got through, none of the latter came by port 25, and nothing that was answered 250 is lost.",
         after_help = "Example: postern demo\nExample: postern demo --fast --plain --seed 7\nExample: postern demo --against 127.0.0.1:25 --to ann@localhost"
     )]
     Demo(DemoArgs),
@@ -397,6 +397,9 @@ pub(crate) enum BenchAction {
         /// Answer Retry to everybody
         #[arg(long)]
         retry: bool,
+        /// Burn so many nanoseconds at each datagram
+        #[arg(long, value_name = "NS", default_value_t = 0)]
+        work_ns: u32,
     },
 }
 

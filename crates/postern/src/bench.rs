@@ -33,7 +33,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<(), Failure> {
         Some(BenchAction::Load(what)) => load_one(what),
         Some(BenchAction::Play) => storm::play::child(),
         Some(BenchAction::PlayDoor) => door::play_child(),
-        Some(BenchAction::Stock { retry }) => door::stock_child(*retry),
+        Some(BenchAction::Stock { retry, work_ns }) => door::stock_child(*retry, *work_ns),
         None => table(&args),
     }
 }

@@ -109,6 +109,10 @@ pub(crate) enum Ask {
     },
     /// Which domains are ours, and so have a key to publish.
     Domains,
+    /// Read our own keys again: the one in TLS, and the gate's secrets.
+    OwnKeys,
+    /// Make the postern's thread panic: no command asks for it, the bench does.
+    PanicDoor,
     /// Take judgement out of the path; nothing shows whether it is.
     Bypass {
         /// From now on.

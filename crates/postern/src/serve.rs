@@ -12,8 +12,10 @@ pub(crate) mod filters;
 pub(crate) mod judging;
 pub(crate) mod keys;
 mod listeners;
+pub(crate) mod masters;
 pub(crate) mod modes;
 pub(crate) mod names;
+pub(crate) mod own;
 pub(crate) mod peers;
 mod postern;
 pub(crate) mod privileges;
@@ -50,6 +52,7 @@ use admission::{Desk, Gauges};
 use judging::Judging;
 use listeners::Listeners;
 use modes::{ModesHandle, ModesTask};
+use own::OwnKeys;
 use peers::{DoorPeers, PeerFile};
 pub(crate) use privileges::pin;
 use reload::Reloader;
@@ -102,7 +105,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let gauges = Gauges::default();
     let judging = Judging::new(&data, &config, trust.clone(), gauges.observe.clone());
     let filters = judging.filters.published();
-    let own = config.door.map(|_| keys::KeyFiles::of(&data).load()).transpose()?;
+    let own = config.door.map(|_| OwnKeys::load(data.clone())).transpose()?;
     let options = DrainOptions {
         filters: filters.clone(),
         evidence: Some(trust.evidence()),
@@ -112,7 +115,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let mut reloader = Reloader::new(flags, config, modes.clone(), certificate.clone(), judging.clone());
     let drain = Drain::start(spool.clone(), reloader.routes(), modes.published(), options)
         .map_err(|error| Failure::io(Code::Os, "drain", &error))?;
-    reloader.attach(drain.clone());
+    reloader.attach(drain.clone(), own.clone());
     let wake = drain.clone();
     tokio::task::spawn_local(modes_task.run(move || wake.wake()));
     tokio::task::spawn_local(trust_task.run());
@@ -179,6 +182,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         modes,
         judging,
         peers,
+        own,
         policy: reloader.policy(),
         status,
         reload,
@@ -257,6 +261,16 @@ fn announce(smtp: &[SocketAddr], door: Option<SocketAddr>, relay: &[SocketAddr])
     // Whoever started us may have closed it; the server runs all the same.
     let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
     tracing::info!(smtp = joined(smtp), door, relay = joined(relay), version = env!("CARGO_PKG_VERSION"), "ready");
+}
+
+/// Octets that nobody can guess.
+///
+/// # Errors
+/// The system has none.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut octets = [0; N];
+    getrandom::fill(&mut octets).map_err(|error| Failure::new(Code::Os, format!("random bytes: {error}")))?;
+    Ok(octets)
 }
 
 /// Mode 0700, of the user that the server will be: whoever comes first, the server or a command, makes it, and what root

@@ -43,6 +43,28 @@ fn through_the_night_friends_mail_gets_through_and_nothing_answered_250_is_lost(
 }
 
 #[test]
+fn while_port_25_drowns_the_mail_of_a_peer_comes_by_the_postern() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let said = demo(dir.path(), &["--json", "--seed", "2"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    let night: Value = serde_json::from_str(&said.out).expect("JSON");
+    let number = |at: &str| night.pointer(at).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {at} in {night:#}"));
+    let (offered, by_postern) = (number("/with_postern/peers/offered"), number("/way/by_postern"));
+    assert!(offered > 0 && by_postern >= offered, "{night:#}");
+    assert_eq!((number("/way/by_port_25"), number("/way/waiting")), (0, 0), "{night:#}");
+    let at_the_door = number("/way/answered_at_outcome") + number("/way/answered_at_receipt");
+    assert!(at_the_door >= by_postern, "both ends count the same mail: {night:#}");
+    // Every message that their own site answered is at the server behind the other one, and nothing else is.
+    assert_eq!(number("/way/under_way/samples"), number("/with_postern/peers/taken"), "{night:#}");
+    let (due, gone) = (number("/with_postern/peers/due_in_flood"), number("/way/by_postern_in_flood"));
+    assert!(
+        due > 0 && gone > number("/without/peers/taken_in_flood"),
+        "port 25 of the other server drowned: {night:#}"
+    );
+    assert!(is_empty(dir.path()), "nothing is left behind");
+}
+
+#[test]
 fn a_night_that_is_interrupted_says_so_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a directory");
     let child = Command::new(env!("CARGO_BIN_EXE_postern"))
@@ -66,6 +88,8 @@ fn a_night_that_is_interrupted_says_so_and_leaves_nothing_behind() {
     let reckoning: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(reckoning["stopped_early"], true);
     assert_eq!(reckoning["promise"]["kept"], false);
+    // It was calm: what the peers' site had answered a moment before was waited for.
+    assert_eq!(reckoning["promise"]["arrived"], reckoning["promise"]["answered_250"], "{reckoning}");
     assert_eq!(reckoning["promise"]["lost"], 0, "{reckoning}");
     assert!(is_empty(dir.path()), "nothing is left behind");
 }

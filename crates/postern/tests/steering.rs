@@ -11,8 +11,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use harness::{PATIENCE, Server};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
@@ -67,10 +68,28 @@ fn queues(pid: &Value, addr: SocketAddr) -> Vec<u32> {
     descriptors.iter().filter_map(|fd| waiting.remove(link(fd)?.to_str()?)).collect()
 }
 
+/// Stops the server. The signal finds one thread at once and the others by and by: on a busy machine they go on for a
+/// while, and take who connects.
+fn stop(server: &Server) {
+    let pid = server.status()["pid"].clone();
+    server.signal("-STOP");
+    let until = Instant::now() + PATIENCE;
+    let stands = |thread: PathBuf| {
+        let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+        // The state stands behind the name, which is in brackets and may be anything.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    while !fs::read_dir(format!("/proc/{pid}/task")).expect("the process").flatten().all(|thread| stands(thread.path()))
+    {
+        assert!(Instant::now() < until, "the server does not stop");
+        std::thread::yield_now();
+    }
+}
+
 /// Stops the server, connects, counts, lets it go on, and hears every greeting.
 fn check_queues(server: &Server) {
     let (addr, pid) = (server.addr("smtp"), server.status()["pid"].clone());
-    server.signal("-STOP");
+    stop(server);
     let mut clients = Vec::new();
     for n in 0..CLIENTS {
         clients.extend([client(KNOWN, n, addr), client(STRANGERS, n, addr)]);
@@ -99,7 +118,7 @@ fn the_known_wait_in_queues_of_their_own_and_do_again_after_kill_9() {
         assert!(status["networks"].as_u64() >= Some(1) && status["why"].is_null(), "{status}");
         check_queues(&server);
         // With clients in every queue of the process that dies.
-        server.signal("-STOP");
+        stop(&server);
         let _left_behind: Vec<TcpStream> =
             (0..CLIENTS).map(|n| client(if n % 2 == 0 { KNOWN } else { STRANGERS }, n, server.addr("smtp"))).collect();
         server.kill();

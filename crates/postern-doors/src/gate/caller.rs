@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use postern_proto::door::limits::CID_BYTES;
 
 use super::admissions::AdmittedBy;
+use super::answers::Shown;
 use super::appointments::{Prefixes, Turn};
 use super::machine::Now;
 use super::seen::By;
@@ -26,8 +27,8 @@ pub(super) enum Say {
     Again,
     /// Come in.
     Enter(AdmittedBy),
-    /// Show a cookie, at this turn; the nonce goes into the CHALLENGE.
-    ComeBack { nonce: [u8; 8], turn: Turn },
+    /// Show a cookie, at this turn; the nonce goes into the CHALLENGE, which answers what was shown.
+    ComeBack { nonce: [u8; 8], turn: Turn, shown: Shown },
     /// Nothing.
     Nothing(DropReason),
 }
@@ -47,10 +48,11 @@ impl Caller<'_> {
         Prefixes::of(hash, self.ip().to_canonical())
     }
 
-    /// A cookie is to be shown, at once. No HELLO asked for it: as the nonce the client finds the first octets of its
-    /// own connection id.
+    /// Who has shown a ticket is to show a cookie, at once. No HELLO asked for it: as the nonce the client finds the first
+    /// octets of its own connection id.
     pub(super) fn show_a_cookie(&self) -> Say {
-        Say::ComeBack { nonce: self.dcid.first_chunk().copied().unwrap_or_default(), turn: Turn::Now }
+        let nonce = self.dcid.first_chunk().copied().unwrap_or_default();
+        Say::ComeBack { nonce, turn: Turn::Now, shown: Shown::Ticket }
     }
 }
 

@@ -37,7 +37,8 @@ impl Level {
 /// What a second was like.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Load {
-    /// Share of a core that the gate used, 0 to 1.
+    /// Share of a core that was used for reading and deciding, 0 to 1. What the rest of the thread will do with what was let
+    /// in is added by the gate itself.
     pub cpu: f64,
     /// What the kernel dropped since the start: shown, and of no effect.
     pub kernel_drops: KernelDrops,
@@ -69,7 +70,8 @@ impl Ladder {
         // Above appointments only the gate's own time counts.
         let low = low || (self.level > Level::Appointments && cpu < CPU_HIGH / 2.0);
         self.high_s = if by_strangers || by_gate { self.high_s + 1 } else { 0 };
-        self.low_s = if low { self.low_s + 1 } else { 0 };
+        // At the floor nothing ends the count.
+        self.low_s = if low { self.low_s.saturating_add(1) } else { 0 };
         if self.high_s >= HIGH_S {
             self.level = Level::from_number((self.level.number() + 1).min(Level::Floor.number()));
             self.high_s = 0;
@@ -108,5 +110,17 @@ mod tests {
         assert_eq!(ladder.level(), Level::Floor);
         (0..91).for_each(|_| ladder.note_second(0.0, 0.0));
         assert_eq!(ladder.level(), Level::Cookie, "never below the floor that was set");
+    }
+
+    #[test]
+    fn an_hour_of_calm_changes_nothing() {
+        let mut ladder = Ladder::new(Level::Cookie);
+        (0..3_600).for_each(|_| ladder.note_second(0.0, 0.0));
+        (0..2).for_each(|_| ladder.note_second(1.0, 0.0));
+        assert_eq!(ladder.level(), Level::Appointments);
+        (0..9).for_each(|_| ladder.note_second(0.0, 0.0));
+        assert_eq!(ladder.level(), Level::Appointments, "the calm before does not count");
+        ladder.note_second(0.0, 0.0);
+        assert_eq!(ladder.level(), Level::Cookie);
     }
 }

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use postern_net::steering::split::WORKER;
+use postern_proto::door::PeerClass;
 use postern_proto::door::cid::{check_cid, make_cid};
 use postern_proto::door::cookie::{Terms, challenge};
 use postern_proto::door::keys::Keyring;
@@ -10,10 +12,11 @@ use postern_proto::door::limits::{CHALLENGE_BYTES, CID_BYTES, COOKIE_WINDOW_S};
 use postern_proto::door::packet::{Shape, Token, shape};
 
 use super::admissions::{Admission, Admissions};
+use super::answers::{Answers, Shown};
 use super::appointments::Turn;
 use super::bindings::{Bindings, Bound};
-use super::budget::Budget;
 use super::caller::{Caller, Say, address_of};
+use super::grants::Grants;
 use super::level::{Level, Load};
 use super::marks::Marks;
 use super::sketch::Hash;
@@ -21,6 +24,7 @@ use super::stats::GateStats;
 use super::strangers::Strangers;
 use super::tickets::Tickets;
 use super::verdict::{DropReason, Verdict};
+use super::young::Young;
 
 /// What the operator, or a test, can set.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +36,8 @@ pub struct GateOptions {
     /// Strangers served a second, over all prefixes. 50: a handshake costs 0.3 ms, so they never take more than 15 ms of
     /// a second, the strangers' share.
     pub strangers_per_second: u32,
-    /// CHALLENGEs sent a second; beyond that silence. 20,000 of 40 octets are 6 Mbit/s.
+    /// HELLOs answered a second; beyond that silence. 20,000 CHALLENGEs of 40 octets are 6 Mbit/s. As
+    /// many for those who showed a cookie, and a quarter for those who showed a ticket.
     pub answers_per_second: u32,
     /// Burnt at each datagram, in nanoseconds: for tests that want a slow gate.
     pub work_ns: u32,
@@ -40,7 +45,7 @@ pub struct GateOptions {
 
 impl Default for GateOptions {
     fn default() -> Self {
-        Self { worker: 0, floor: Level::Cookie, strangers_per_second: 50, answers_per_second: 20_000, work_ns: 0 }
+        Self { worker: WORKER, floor: Level::Cookie, strangers_per_second: 50, answers_per_second: 20_000, work_ns: 0 }
     }
 }
 
@@ -59,12 +64,18 @@ pub struct Gate {
     options: GateOptions,
     hash: Hash,
     tickets: Tickets,
+    grants: Grants,
     strangers: Strangers,
     marks: Marks,
     bindings: Bindings,
+    young: Young,
     admissions: Admissions,
-    answers: Budget,
+    answers: Answers,
+    /// Seconds that QUIC will work on what was let in since the last tick.
+    work_s: f64,
     ticked_ms: u64,
+    /// When something was decided last.
+    now_s: u32,
     /// Connection ids made.
     ids: u64,
     stats: GateStats,
@@ -81,12 +92,16 @@ impl Gate {
             options,
             hash: Hash::new(&seed),
             tickets: Tickets::new(),
+            grants: Grants::new(),
             strangers: Strangers::new(options.floor, options.strangers_per_second),
             marks: Marks::new(MARKS_BITS),
             bindings: Bindings::new(BINDINGS_BITS),
+            young: Young::new(),
             admissions: Admissions::new(),
-            answers: Budget::new(f64::from(options.answers_per_second)),
+            answers: Answers::new(options.answers_per_second),
+            work_s: 0.0,
             ticked_ms: 0,
+            now_s: 0,
             ids: 0,
             stats: GateStats::default(),
         }
@@ -95,6 +110,16 @@ impl Gate {
     /// The keys, to mint tickets and ids with.
     pub fn keys(&self) -> &Keyring {
         &self.keys
+    }
+
+    /// Other keys from now on: the master was changed, and these still have what the one before made.
+    pub fn set_keys(&mut self, keys: Keyring) {
+        self.keys = keys;
+    }
+
+    /// How many of the `wanted` tickets an organisation may be given now: a day has so many for it, and no more.
+    pub fn grant_tickets(&mut self, org: &str, class: PeerClass, wanted: u16) -> u16 {
+        self.grants.grant(self.hash.of(b'o', org.as_bytes()), class, wanted, self.now_s)
     }
 
     /// The number in every connection id.
@@ -108,7 +133,9 @@ impl Gate {
         let random = self.hash.of(b'r', &self.ids.to_be_bytes()).to_be_bytes();
         let mut part = [0; 6];
         part.copy_from_slice(&random[..6]);
-        make_cid(&self.keys, self.options.worker, part)
+        let cid = make_cid(&self.keys, self.options.worker, part);
+        self.young.note(&self.hash, &cid, self.now_s);
+        cid
     }
 
     /// See [`GateOptions::work_ns`].
@@ -135,21 +162,26 @@ impl Gate {
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.tickets.bytes()
+            + self.grants.bytes()
             + self.strangers.bytes()
             + self.marks.bytes()
             + self.bindings.bytes()
+            + self.young.bytes()
             + self.admissions.bytes()
     }
 
     /// Each second, or so: keys roll, tables age, the level follows the load.
     pub fn tick(&mut self, now: Now, load: Load) {
         let passed = now.ms.saturating_sub(self.ticked_ms) as f64 / 1_000.0;
-        self.ticked_ms = now.ms;
+        (self.ticked_ms, self.now_s) = (now.ms, now.unix_s);
         self.stats.kernel_drops = load.kernel_drops;
         self.keys.roll(u64::from(now.unix_s));
         self.tickets.tick(now.unix_s, passed);
         self.answers.refill(passed);
-        self.strangers.tick(now, passed, load.cpu);
+        self.young.refill(passed);
+        // The socket measures what it reads and drops; what QUIC does with the rest is done elsewhere on the thread.
+        let work = std::mem::take(&mut self.work_s) / passed.max(f64::MIN_POSITIVE);
+        self.strangers.tick(now, passed, load.cpu + work);
     }
 
     /// Decides. With [`Verdict::Answer`] the octets to send back are in `answer`.
@@ -169,7 +201,7 @@ impl Gate {
             Shape::Initial { dcid, token } => self.initial(&Caller { dcid, source, now }, token, answer),
             Shape::Hello { nonce } => {
                 let turn = self.strangers.outlook(source.ip(), &self.hash, now);
-                self.challenge(source.ip(), nonce, turn, now, answer)
+                self.challenge(source.ip(), (nonce, Shown::Hello), turn, now, answer)
             }
         };
         self.stats.note(verdict);
@@ -178,23 +210,35 @@ impl Gate {
 
     #[inline]
     fn established(&mut self, cid: &[u8; CID_BYTES], source: SocketAddr, now: Now) -> Verdict {
-        if !check_cid(&self.keys, cid) {
+        if !self.is_ours(cid) {
             return Verdict::Drop(DropReason::BadId);
         }
+        let verdict = self.bound(cid, source, now);
+        self.stats.passed_known_id += u64::from(verdict == Verdict::Pass);
+        verdict
+    }
+
+    /// An id of another worker is in use there if anywhere. QUIC would answer it with a stateless reset, and whoever has seen
+    /// it on the wire would learn what ends that connection (RFC 9000 section 21.11).
+    #[inline]
+    fn is_ours(&self, cid: &[u8; CID_BYTES]) -> bool {
+        cid[1] == self.options.worker && check_cid(&self.keys, cid)
+    }
+
+    #[inline]
+    fn bound(&mut self, cid: &[u8; CID_BYTES], source: SocketAddr, now: Now) -> Verdict {
         match self.bindings.pass(&self.hash, cid, address_of(&self.hash, source), now.unix_s) {
-            Bound::Here => {
-                self.stats.passed_known_id += 1;
-                Verdict::Pass
-            }
+            Bound::Here => Verdict::Pass,
             Bound::Elsewhere => Verdict::Drop(DropReason::IdElsewhere),
             Bound::TooMany => Verdict::Drop(DropReason::IdBudget),
         }
     }
 
     fn initial(&mut self, caller: &Caller<'_>, token: Token<'_>, answer: &mut [u8; CHALLENGE_BYTES]) -> Verdict {
+        self.now_s = caller.now.unix_s;
         // Initials after our first answer carry our id, and repeat the token.
-        if check_cid(&self.keys, caller.dcid) {
-            return self.established(caller.dcid, caller.source, caller.now);
+        if self.is_ours(caller.dcid) {
+            return self.shaking(caller);
         }
         let secrets = (&self.keys, &self.hash);
         let said = match token {
@@ -206,23 +250,39 @@ impl Gate {
         match said {
             Say::Again => Verdict::Pass,
             Say::Enter(by) => {
+                self.work_s += HANDSHAKE_S;
                 self.admissions.note(caller.dcid, Admission { by, prefix: caller.prefixes(&self.hash).narrow });
                 Verdict::Pass
             }
-            Say::ComeBack { nonce, turn } => self.challenge(caller.ip(), nonce, turn, caller.now, answer),
+            Say::ComeBack { nonce, turn, shown } => {
+                self.challenge(caller.ip(), (nonce, shown), turn, caller.now, answer)
+            }
             Say::Nothing(why) => Verdict::Drop(why),
+        }
+    }
+
+    /// An Initial under an id of ours: its handshake is under way.
+    fn shaking(&mut self, caller: &Caller<'_>) -> Verdict {
+        match self.bound(caller.dcid, caller.source, caller.now) {
+            Verdict::Pass if self.young.pass(&self.hash, caller.dcid, caller.now.unix_s) => {
+                self.stats.passed_known_id += 1;
+                self.work_s += INITIAL_S;
+                Verdict::Pass
+            }
+            Verdict::Pass => Verdict::Drop(DropReason::OldId),
+            verdict => verdict,
         }
     }
 
     fn challenge(
         &mut self,
         source: IpAddr,
-        nonce: [u8; 8],
+        (nonce, shown): ([u8; 8], Shown),
         turn: Turn,
         now: Now,
         answer: &mut [u8; CHALLENGE_BYTES],
     ) -> Verdict {
-        if !self.answers.take() {
+        if !self.answers.take(shown) {
             return Verdict::Drop(DropReason::Unanswered);
         }
         let wait_s = match turn {
@@ -247,6 +307,10 @@ impl std::fmt::Debug for Gate {
     }
 }
 
+/// What a handshake costs the thread, most of it signatures.
+const HANDSHAKE_S: f64 = 0.000_3;
+/// What an Initial costs QUIC, if it begins an attempt that nobody wants.
+const INITIAL_S: f64 = 0.000_02;
 /// Ids in use: two of each connection, 32,768 places, 512 KiB.
 const BINDINGS_BITS: u32 = 15;
 /// 1,024 addresses with a burnt ticket at once, 64 KiB.

@@ -26,6 +26,18 @@ impl Entry for Mark {
     }
 }
 
+impl Mark {
+    /// The least is displaced first: what is over, then the marks of those who are not known, the oldest of each.
+    fn worth(&self, now_s: u32) -> (u8, u32) {
+        let rank = match self.held {
+            Some((Kind::Known, _)) => 2,
+            Some(_) => 1,
+            None => 0,
+        };
+        (if self.until_s < now_s { 0 } else { rank }, self.until_s)
+    }
+}
+
 pub(super) struct Marks {
     table: Table<Mark>,
 }
@@ -38,9 +50,14 @@ impl Marks {
     pub(super) fn put(&mut self, hash: &Hash, source: IpAddr, held: Held, now_s: u32) {
         let key = key(hash, source);
         let mark = Mark { tag: Table::<Mark>::tag(key), until_s: now_s + MARK_S, held: Some(held) };
-        match self.table.find_mut(key) {
-            Some(place) => *place = mark,
-            None => *self.table.place(key, |mark| mark.until_s) = mark,
+        if let Some(place) = self.table.find_mut(key) {
+            *place = mark;
+            return;
+        }
+        let place = self.table.place(key, |mark| mark.worth(now_s));
+        // Whoever has many tickets, and as many addresses, displaces his like and no better.
+        if place.worth(now_s).0 <= mark.worth(now_s).0 {
+            *place = mark;
         }
     }
 

@@ -1,8 +1,9 @@
 //! The socket that quinn reads: the four queues behind the gate.
 //!
 //! Queues are drained in turn, 8 reads of the best for one of the least, and what the gate drops never reaches quinn. A poll
-//! is bounded in reads and datagrams, because quinn's own bound counts only what it is given: under a flood of trash the other tasks of
-//! the thread, the sessions of friends, have their turn in between.
+//! is bounded in time, because quinn's own bound counts only what it is given: under a flood of trash the other tasks of
+//! the thread, the sessions of friends, have their turn in between. A thread that is flooded never sleeps, so that whatever
+//! is done when it falls asleep is done after each poll instead.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -25,11 +26,9 @@ use super::verdict::Verdict;
 
 /// Reads of a queue in a row, the best queue first, when all have something.
 const WEIGHTS: [u32; 4] = [8, 4, 2, 1];
-/// Reads in one poll: two rounds; of up to 32 datagrams each, or 32 trains of them.
-const READS_MAX: u32 = 30;
-/// No further read when a poll has seen so many datagrams: a train has up to 64, so one read may bring 2,048. A tenth of a
-/// millisecond.
-const DATAGRAMS_MAX: usize = 1_024;
+/// No further read in a poll that has taken so long: what a session waits at most for its turn, but for one read of 32
+/// datagrams or trains of them. Half of it would double the looks at the clock and the queue of tasks.
+const POLL_MAX: Duration = Duration::from_micros(200);
 /// How often the gate's tables age and its level is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -39,18 +38,16 @@ pub struct GateSocket {
     gate: SharedGate,
     clock: Clock,
     turn: Mutex<Turn>,
+    busy: Busy,
+    poll_max: Duration,
 }
+
+/// Done after each poll.
+pub type Busy = Box<dyn Fn() + Send + Sync>;
 
 struct Reader {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
-}
-
-/// What a read brought.
-struct Sifted {
-    datagrams: usize,
-    /// Buffers, the first of all, that hold something for quinn.
-    kept: usize,
 }
 
 /// Where the round stands.
@@ -76,11 +73,16 @@ impl Clock {
 }
 
 impl GateSocket {
-    /// Begins to read. Must be called inside the runtime of the QUIC thread; a task of it keeps the gate's time.
+    /// Begins to read. Must be called inside the runtime of the QUIC thread; a task of it keeps the gate's time. `busy` is
+    /// called after each poll: under a flood the thread never sleeps.
     ///
     /// # Errors
     /// The system's.
-    pub fn new(sockets: &DoorSockets, gate: SharedGate) -> io::Result<Arc<Self>> {
+    pub fn new(sockets: &DoorSockets, gate: SharedGate, busy: Busy) -> io::Result<Arc<Self>> {
+        Self::with(sockets, gate, busy, POLL_MAX)
+    }
+
+    fn with(sockets: &DoorSockets, gate: SharedGate, busy: Busy, poll_max: Duration) -> io::Result<Arc<Self>> {
         let reader = |queue| -> io::Result<Reader> {
             let socket = sockets.queue(queue)?;
             let state = UdpSocketState::new((&socket).into())?;
@@ -90,7 +92,7 @@ impl GateSocket {
         let queues: [Reader; 4] = [a?, b?, c?, d?];
         let turn = Turn { queue: 0, reads: 0, busy: Duration::ZERO, ticked: Instant::now() };
         let clock = Clock { epoch: sockets.epoch() };
-        let socket = Arc::new(Self { queues, gate, clock, turn: Mutex::new(turn) });
+        let socket = Arc::new(Self { queues, gate, clock, turn: Mutex::new(turn), busy, poll_max });
         socket.tick();
         let weak = Arc::downgrade(&socket);
         tokio::spawn(async move {
@@ -121,14 +123,14 @@ impl GateSocket {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One read of a queue; `None`: it is empty, and will wake us.
+    /// One read of a queue: how many buffers, the first of all, hold something for quinn. `None`: it is empty, and will wake us.
     fn read(
         &self,
         queue: usize,
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
-    ) -> io::Result<Option<Sifted>> {
+    ) -> io::Result<Option<usize>> {
         let reader = &self.queues[queue];
         loop {
             match reader.io.poll_recv_ready(cx) {
@@ -145,18 +147,17 @@ impl GateSocket {
     }
 
     /// Shows each datagram to the gate (a buffer may hold many, by GRO) and moves those that pass to the front.
-    fn sift(&self, queue: usize, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Sifted {
+    fn sift(&self, queue: usize, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> usize {
         let now = self.clock.now();
         let mut gate = self.gate();
         let work = Duration::from_nanos(u64::from(gate.work_ns()));
-        let (mut datagrams, mut kept) = (0, 0);
+        let mut kept = 0;
         for i in 0..buffers.len() {
             let (len, stride, source) = (meta[i].len, meta[i].stride.max(1), meta[i].addr);
             let (mut read, mut written) = (0, 0);
             while read < len {
                 let end = (read + stride).min(len);
                 let mut answer = [0; CHALLENGE_BYTES];
-                datagrams += 1;
                 match gate.handle(&buffers[i][read..end], source, now, &mut answer) {
                     Verdict::Pass => {
                         buffers[i].copy_within(read..end, written);
@@ -177,7 +178,7 @@ impl GateSocket {
                 kept += 1;
             }
         }
-        Sifted { datagrams, kept }
+        kept
     }
 
     /// A stranger who does not get it asks again: it never waits.
@@ -194,8 +195,8 @@ impl GateSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let (mut empty, mut datagrams) = (0, 0);
-        for _ in 0..READS_MAX {
+        let (began, mut empty) = (Instant::now(), 0);
+        loop {
             let queue = {
                 let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
                 if turn.reads >= WEIGHTS[turn.queue] {
@@ -206,13 +207,9 @@ impl GateSocket {
                 turn.queue
             };
             match self.read(queue, cx, buffers, meta)? {
-                Some(Sifted { kept: 0, datagrams: more }) => {
-                    (empty, datagrams) = (0, datagrams + more);
-                    if datagrams >= DATAGRAMS_MAX {
-                        break;
-                    }
-                }
-                Some(Sifted { kept, .. }) => return Poll::Ready(Ok(kept)),
+                Some(0) if began.elapsed() >= self.poll_max => break,
+                Some(0) => empty = 0,
+                Some(kept) => return Poll::Ready(Ok(kept)),
                 None => {
                     let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
                     turn.reads = WEIGHTS[queue];
@@ -246,6 +243,7 @@ impl AsyncUdpSocket for GateSocket {
     ) -> Poll<io::Result<usize>> {
         let began = Instant::now();
         let result = self.poll_queues(cx, buffers, meta);
+        (self.busy)();
         self.turn.lock().unwrap_or_else(PoisonError::into_inner).busy += began.elapsed();
         result
     }

@@ -11,7 +11,7 @@ struct Use {
     source: u16,
     /// [`FAR`]: it let nobody in.
     datagrams: u8,
-    /// Other connection ids that it was shown for.
+    /// How often it was shown for other connection ids, or, [`FAR`], at all.
     others: u8,
 }
 
@@ -60,12 +60,15 @@ impl Seen {
         Self { tables: [Table::new(bits), Table::new(bits)], began_s: 0, span_s }
     }
 
-    pub(super) fn age(&mut self, now_s: u32) {
-        if now_s.abs_diff(self.began_s) >= self.span_s {
+    /// Forgets what is old. True: a generation begins.
+    pub(super) fn age(&mut self, now_s: u32) -> bool {
+        let over = now_s.abs_diff(self.began_s) >= self.span_s;
+        if over {
             self.began_s = now_s;
             self.tables.swap(0, 1);
             self.tables[0].clear();
         }
+        over
     }
 
     /// Looks, and counts the datagram.
@@ -80,7 +83,8 @@ impl Seen {
                 return Shown::Copied;
             }
             if entry.datagrams == FAR {
-                return Shown::Far;
+                entry.others = entry.others.saturating_add(1);
+                return if entry.others <= DATAGRAMS_MAX { Shown::Far } else { Shown::Spent };
             }
             if entry.datagrams >= DATAGRAMS_MAX {
                 return Shown::Spent;

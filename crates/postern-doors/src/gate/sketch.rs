@@ -175,14 +175,19 @@ impl Moments {
     }
 
     fn places(&self, key: u64) -> [usize; ROWS] {
-        // Two halves of one hash make as many rows as are wanted (Kirsch and Mitzenmacher 2006).
-        let (a, b) = (key as u32 as usize, (key >> 32) as usize | 1);
-        std::array::from_fn(|row| row * self.places + a.wrapping_add(row.wrapping_mul(b)) % self.places)
+        places_of(key, self.places)
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.rows.iter().map(|rows| size_of_val(&**rows)).sum()
     }
+}
+
+/// Where a key is in each of the rows of so many places: two halves of one hash make as many as are wanted (Kirsch and
+/// Mitzenmacher 2006).
+pub(super) fn places_of<const ROWS: usize>(key: u64, places: usize) -> [usize; ROWS] {
+    let (a, b) = (key as u32 as usize, (key >> 32) as usize | 1);
+    std::array::from_fn(|row| row * places + a.wrapping_add(row.wrapping_mul(b)) % places)
 }
 
 const ROWS: usize = 3;

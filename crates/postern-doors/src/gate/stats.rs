@@ -32,12 +32,16 @@ pub struct GateStats {
     pub id_elsewhere: u64,
     /// Ids with more packets than one may bring.
     pub id_budget: u64,
+    /// Initials under ids of ours whose handshakes are over, or too many of them.
+    pub old_id: u64,
     /// Initials without a token that counts.
     pub no_token: u64,
     /// Forged, too old, or under an unknown key.
     pub bad_ticket: u64,
     /// Tickets that were shown before.
     pub burnt_ticket: u64,
+    /// Tickets of domains that have shown as many as one may.
+    pub over_share: u64,
     /// Tickets of another network.
     pub far_ticket: u64,
     /// Forged, or under an unknown key.
@@ -85,6 +89,7 @@ impl GateStats {
             Verdict::Drop(DropReason::BadId) => self.bad_id += 1,
             Verdict::Drop(DropReason::IdElsewhere) => self.id_elsewhere += 1,
             Verdict::Drop(DropReason::IdBudget) => self.id_budget += 1,
+            Verdict::Drop(DropReason::OldId) => self.old_id += 1,
             Verdict::Drop(DropReason::NoToken) => self.no_token += 1,
             Verdict::Drop(DropReason::BadTicket) => self.bad_ticket += 1,
             Verdict::Drop(DropReason::BadCookie) => self.bad_cookie += 1,

@@ -10,6 +10,7 @@ use postern_proto::door::cookie::{CookieFault, check_cookie};
 use postern_proto::door::limits::{COOKIE_TOKEN_BYTES, COOKIE_WINDOW_S};
 
 use super::admissions::AdmittedBy;
+use super::answers;
 use super::appointments::{Appointments, Prefixes, Turn};
 use super::caller::{Caller, Say};
 use super::level::{Ladder, Level};
@@ -47,7 +48,7 @@ impl Strangers {
 
     /// Each second, or so: `passed_s` since the last, of which the gate used the share `cpu` of a core.
     pub(super) fn tick(&mut self, now: Now, passed_s: f64, cpu: f64) {
-        self.cookies.age(now.unix_s);
+        let _begun = self.cookies.age(now.unix_s);
         if passed_s > 0.0 {
             self.ladder.note_second(f64::from(self.asked) / passed_s / self.per_second, cpu);
             self.asked = 0;
@@ -105,7 +106,7 @@ impl Strangers {
             && let turn @ Turn::In(_) = self.ask(prefixes, now)
         {
             stats.appointments += 1;
-            return Say::ComeBack { nonce: cookie.nonce, turn };
+            return Say::ComeBack { nonce: cookie.nonce, turn, shown: answers::Shown::Cookie };
         }
         if !self.cookies.take(key, by) {
             return Say::Nothing(DropReason::Full);

@@ -22,6 +22,8 @@ pub enum DropReason {
     IdElsewhere,
     /// An id of ours with too many packets.
     IdBudget,
+    /// An Initial under an id of ours whose handshake is over.
+    OldId,
     /// An Initial without a token that counts.
     NoToken,
     /// A ticket that is not ours, or whose proof is wrong or old.

@@ -53,7 +53,7 @@ impl Guest {
         };
         accept.encode(&mut frames);
         let tickets = if by_ticket { limits::TICKETS_TO_HOLDER } else { limits::TICKETS_TO_NEWCOMER };
-        for serial in 0..tickets {
+        for serial in 0..threshold.grant(self, tickets) {
             let Some(Ticket { bytes, key }) = threshold.ticket(self, connection.remote_address(), serial, now_s) else {
                 break;
             };

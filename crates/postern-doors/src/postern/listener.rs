@@ -19,7 +19,7 @@ use super::pool::Pool;
 use super::stats::PosternStats;
 use super::threshold::Threshold;
 use crate::door::attend;
-use crate::gate::{Admission, AdmittedBy, GateSocket, cid_generator};
+use crate::gate::{Admission, AdmittedBy, Busy, GateSocket, cid_generator};
 use crate::limits;
 use crate::runtime::Core;
 use crate::stats::count;
@@ -30,6 +30,8 @@ pub(super) struct Site<'a> {
     pub(super) stats: &'a Arc<PosternStats>,
     pub(super) core: Rc<Core>,
     pub(super) news: Arc<Notify>,
+    /// What the thread does when it is about to sleep, and has to do under a flood too.
+    pub(super) busy: Busy,
 }
 
 /// How a life ended.
@@ -50,9 +52,9 @@ struct Attempt {
 
 /// Runs until it is told to stop.
 pub(super) async fn run(site: Site<'_>, mut stopped: watch::Receiver<Option<Duration>>) -> io::Result<Ended> {
-    let Site { options, stats, core, news } = site;
+    let Site { options, stats, core, news, busy } = site;
     let attendants = attend(&core, news);
-    let socket = GateSocket::new(&options.sockets, Arc::clone(&options.gate))?;
+    let socket = GateSocket::new(&options.sockets, Arc::clone(&options.gate), busy)?;
     let gate = Arc::clone(&options.gate);
     let config = endpoint_config(&options.reset_secret, move || Box::new(cid_generator(Arc::clone(&gate))));
     let strangers = quinn::ServerConfig::clone(&options.profile.of(PeerClass::Stranger));

@@ -125,7 +125,7 @@ impl Peer {
         let stats = &threshold.stats;
         // An introduction carries the tag of whoever introduced: it is the proof below that counts.
         if let AdmittedBy::Ticket { kind: Kind::Known | Kind::Proven, body } = self.admission.by
-            && body.domain_tag != threshold.keys(|keys| keys.domain_tag(domain))
+            && !threshold.keys(|keys| keys.is_domain_tag(body.domain_tag, domain))
         {
             count(&stats.foreign_tickets);
             return Err(Out::Closed(CloseCode::ForeignTicket));

@@ -132,6 +132,13 @@ impl Postern {
     pub fn inject_panic(&self) {
         self.panic.notify_one();
     }
+
+    /// The same for whoever does not have the door itself.
+    #[doc(hidden)]
+    pub fn panic_injector(&self) -> impl Fn() + 'static {
+        let panic = Arc::clone(&self.panic);
+        move || panic.notify_one()
+    }
 }
 
 impl Life {
@@ -166,11 +173,13 @@ impl Life {
         let news = Arc::new(Notify::new());
         let wake = Arc::clone(&news);
         let port = Arc::new(Mutex::new(self.shared.spool.port(Arc::new(move || wake.notify_one()))));
-        let parking = Arc::clone(&port);
+        let (parking, flooded) = (Arc::clone(&port), Arc::clone(&port));
+        let busy = Box::new(move || flooded.lock().unwrap_or_else(PoisonError::into_inner).flush_if_old());
         let woken = Arc::new(AtomicU64::new(0));
         let unparking = Arc::clone(&woken);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
+            .event_interval(limits::POLLS_BEFORE_SESSIONS)
             .on_thread_park(move || parking.lock().unwrap_or_else(PoisonError::into_inner).flush())
             .on_thread_unpark(move || {
                 unparking.fetch_add(1, Relaxed);
@@ -179,7 +188,7 @@ impl Life {
         let seat = Seat { thread: 0, port, news: Arc::clone(&news), woken };
         let core = Rc::new(Core::new(Arc::clone(&self.shared), seat));
         let local = LocalSet::new();
-        let site = Site { options: &self.options, stats: &self.stats, core, news };
+        let site = Site { options: &self.options, stats: &self.stats, core, news, busy };
         let life = local.run_until(async {
             tokio::select! {
                 ended = listener::run(site, self.stopped.clone()) => ended,

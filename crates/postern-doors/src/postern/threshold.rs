@@ -72,6 +72,11 @@ impl Threshold {
         Some(OpenProof(&self.proofs, at))
     }
 
+    /// How many of these tickets a peer may be given.
+    pub(super) fn grant(&self, guest: &Guest, tickets: u16) -> u16 {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner).grant_tickets(&guest.org, guest.class, tickets)
+    }
+
     /// A ticket for this peer; none, when the system has no random octets.
     pub(super) fn ticket(&self, guest: &Guest, address: SocketAddr, serial: u16, now_s: u64) -> Option<Ticket> {
         let mut nonce = [0; 12];

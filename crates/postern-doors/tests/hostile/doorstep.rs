@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use postern_doors::gate::GateOptions;
 use postern_doors::postern::Proof;
-use postern_proto::door::{CloseCode, Frame};
+use postern_proto::door::{CloseCode, Frame, make_cid};
 
 use crate::client::{Peer, Refused, closed, cookie, flight, initial};
 use crate::stage::{Settings, Stage, run};
@@ -138,4 +138,46 @@ fn cookies_of_one_address_beyond_the_budget_admit_nobody() {
         assert!(gate.admitted_cookie > 0 && (gate.admitted_cookie as f64) <= budget, "{} of 300", gate.admitted_cookie);
         assert_eq!(gate.admitted_cookie + gate.appointments, 300, "the others were told to come later");
     });
+}
+
+/// Sends packets under a connection id until `done`, and says what came back and how long it took.
+fn knock(stage: &Stage, socket: &UdpSocket, id: [u8; 16], done: impl Fn(usize) -> bool) -> (Vec<Vec<u8>>, Duration) {
+    let (mut answers, began) = (Vec::new(), Instant::now());
+    let packet = [&[0x40][..], &id, &[7; 60]].concat();
+    socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    while !done(answers.len()) {
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", stage.postern().gate());
+        for _ in 0..10 {
+            socket.send_to(&packet, stage.addr()).unwrap();
+        }
+        let mut answer = [0; 2_048];
+        while let Ok(read) = socket.recv(&mut answer) {
+            answers.push(answer[..read].to_vec());
+        }
+    }
+    (answers, began.elapsed())
+}
+
+#[test]
+fn packets_of_no_connection_are_answered_by_few_short_resets_and_those_of_another_worker_by_none() {
+    let stage = Stage::new(Settings::default());
+    let (ours, foreign) = {
+        let gate = stage.postern().shared_gate();
+        let mut gate = gate.lock().unwrap();
+        (gate.new_cid(), make_cid(gate.keys(), gate.worker() + 1, [1; 6]))
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (resets, took) = knock(&stage, &socket, ours, |answers| answers >= 5);
+    assert!(resets.len() as u128 <= took.as_millis() / 20 + 1, "{} in {took:?}", resets.len());
+    let token = |reset: &[u8]| reset[reset.len() - 16..].to_vec();
+    for reset in &resets {
+        assert!(reset.len() < 77 && token(reset) == token(&resets[0]), "shorter than what it answers");
+    }
+    // Past the pause between two resets.
+    let dropped = stage.postern().gate().bad_id;
+    let began = Instant::now();
+    let (answers, _) = knock(&stage, &socket, foreign, |_| {
+        stage.postern().gate().bad_id >= dropped + 100 && began.elapsed() > Duration::from_millis(200)
+    });
+    assert!(answers.iter().all(|answer| token(answer) == token(&resets[0])), "only those of before");
 }

@@ -176,3 +176,23 @@ fn a_stream_without_room_is_told_so_and_the_others_of_its_connection_go_on() {
         assert!(link.deliver("bob@peer.example").await.starts_with("250 2.0.0 Queued"));
     });
 }
+
+#[test]
+fn an_insider_gathers_no_more_tickets_in_a_day_than_there_are_for_it() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let evil = stage.proven("evil.example");
+        for n in 1..=100 {
+            let (_endpoint, connection) = evil.shake(stage.addr(), None).await.unwrap();
+            let (mut send, _receive) = connection.open_bi().await.unwrap();
+            send.write_all(&evil.ident()).await.unwrap();
+            stage.until(|stats| stats.accepted == n).await;
+            connection.close(0_u32.into(), b"");
+            stage.until(|stats| stats.open == 0).await;
+        }
+        // Four each for half of them, then one.
+        assert_eq!(stage.stats().tickets, 128);
+        let friend = stage.known("friend.example").enter(stage.addr(), None).await.unwrap();
+        assert_eq!(friend.tickets.len(), 4);
+    });
+}

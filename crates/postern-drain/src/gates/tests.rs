@@ -53,6 +53,23 @@ fn a_filter_that_is_away_stops_all_and_one_message_finds_out_whether_it_is_back(
 }
 
 #[test]
+fn nothing_is_shut_for_certain_while_an_answer_is_awaited_that_may_open_it() {
+    let mut gates = gates(&[3]);
+    assert_eq!(gates.shut_for_at(0), 0);
+    assert!(gates.try_start_at(0) && gates.try_start_at(0));
+    gates.give_back_at("f0", Sign::Away, 0, 5, 0);
+    assert!(gates.keeps_waiting_at(5).is_some());
+    assert_eq!(gates.shut_for_at(5), 0, "the other one may still be judged");
+    gates.give_back_at("f0", Sign::Away, 0, 6, 0);
+    let shut = gates.shut_for_at(6);
+    assert!(shut > 0 && Some(shut) == gates.keeps_waiting_at(6));
+    let later = 6 + shut;
+    assert!(gates.try_start_at(later));
+    assert!(gates.keeps_waiting_at(later).is_some());
+    assert_eq!(gates.shut_for_at(later), 0, "one finds out");
+}
+
+#[test]
 fn silence_over_one_message_counts_only_when_no_other_was_judged_meanwhile() {
     let mut gates = gates(&[3]);
     assert!(gates.try_start_at(0) && gates.try_start_at(10));

@@ -147,9 +147,45 @@ fn a_short_appointment_is_kept_and_a_long_one_means_port_25() {
     // A challenge is not signed: who sits on the way must not buy a downgrade with it.
     assert_eq!(after(&enforced(), Closed::Appointment(NOW + 121)), proven(Why::Later));
     assert_eq!(after(&enforced(), Closed::Parked(120)), Step::Wait(120));
-    assert_eq!(after(&enforced(), Closed::Parked(121)), plain(Why::Later));
+    assert_eq!(after(&enforced(), Closed::Parked(121)), proven(Why::Later));
+    assert_eq!(
+        after(&enforced(), Closed::Refused(CloseCode::Internal)),
+        proven(Why::Later),
+        "no word about port 25 either"
+    );
     assert_eq!(after(&open(), Closed::Refused(CloseCode::NoProof)), plain(Why::Refused));
     assert_eq!(after(&open(), Closed::Refused(CloseCode::ShuttingDown)), Step::Wait(BACK_SOON_S));
+}
+
+#[test]
+fn a_door_that_puts_mail_off_again_and_again_is_waited_for_no_longer_than_a_silent_one() {
+    let soon = [
+        Closed::Parked(60),
+        Closed::Appointment(NOW + 60),
+        Closed::Refused(CloseCode::ShuttingDown),
+        Closed::Refused(CloseCode::LifetimeOver),
+        Closed::Refused(CloseCode::Done),
+    ];
+    for closed in soon {
+        for (facts, downgrade) in [(open(), plain(Why::Silent)), (enforced(), proven(Why::Silent))] {
+            let check = |facts, expected| assert_eq!(after(&facts, closed), expected, "{closed:?} {facts:?}");
+            assert!(matches!(after(&facts, closed), Step::Wait(10 | 60)), "{closed:?}");
+            check(silent(facts, 895, None), Step::Wait(5));
+            check(silent(facts, 900, None), downgrade);
+            assert!(matches!(after(&silent(facts, 90_000, None), closed), Step::Wait(10 | 60)), "it was another wait");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_is_waited_for_as_long_and_a_message_that_breaks_it_no_longer() {
+    for (facts, downgrade) in [(open(), plain(Why::Silent)), (enforced(), proven(Why::Silent))] {
+        assert_eq!(broke(&facts, None), None);
+        assert_eq!(broke(&silent(facts, 899, None), None), None);
+        assert_eq!(broke(&silent(facts, 900, None), None), Some(downgrade));
+        assert_eq!(broke(&silent(facts, 10, None), Some(899)), None);
+        assert_eq!(broke(&silent(facts, 10, None), Some(900)), Some(downgrade), "others keep the silence short");
+    }
 }
 
 #[test]

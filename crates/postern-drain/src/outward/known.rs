@@ -8,7 +8,7 @@ use postern_net::tls::Expected;
 use postern_proto::door::Mode;
 use postern_proto::door::limits::PORT_DEFAULT;
 
-use super::{Doors, Place, Source};
+use super::{Doors, PinnedDoor, Place, Source};
 use crate::outbound;
 use crate::worker::now_unix_ms;
 
@@ -20,26 +20,30 @@ pub(crate) struct Known {
     pub(crate) place: Place,
     /// The place was learnt where nobody can forge it.
     place_is_secure: bool,
+    /// For how long it may be held on to.
     max_age_s: u64,
     memory: Option<DoorMemory>,
 }
 
 impl Known {
     /// Asks the operator's pins, DNS and the purse. A signed record is remembered at once.
+    ///
+    /// DNS is asked for a pinned domain too: not for its place or its keys, which the pin has, but because the domain may
+    /// ask for `enforce` where the operator did not; a pin must not make a door weaker than it was without.
     pub(crate) async fn look_up(doors: &Doors, names: &dyn Names, domain: &str) -> Self {
         let now_s = now_unix_ms() / 1000;
         let pin = doors.pins.load().get(domain).cloned();
         let memory = ask(&doors.purse, domain, Purse::memory).await.flatten();
-        let published = match pin {
-            Some(_) => Ok(None),
-            None => names.door(domain).await.map_err(|error| {
+        let published = match &pin {
+            Some(pin) if pin.mode == Mode::Enforce => Ok(None),
+            _ => names.door(domain).await.map_err(|error| {
                 tracing::debug!(domain, %error, "nothing could be learnt of its postern");
             }),
         };
         let fresh = memory.clone().filter(|memory| memory.is_fresh(now_s));
         let signed = published.as_ref().map(|found| found.as_ref().map(|found| found.secure)).map_err(|&()| ());
-        let source = outbound::source(pin.is_some(), signed, fresh.as_ref().map(|memory| memory.secure));
-        let record = published.ok().flatten().map(|found| found.record);
+        let source = outbound::source(false, signed, fresh.as_ref().map(|memory| memory.secure));
+        let (record, ttl_s) = published.ok().flatten().map(|found| (found.record, found.ttl_s)).unzip();
         let is_memory = matches!(source, Some(Source::Remembered { .. }));
         let remembered = fresh.as_ref().filter(|_| is_memory).and_then(|memory| memory.place.clone());
         let place_is_secure = source.is_some_and(Source::is_secure) && (!is_memory || remembered.is_some());
@@ -54,17 +58,15 @@ impl Known {
             }
             (None, None) => Place { host: domain.to_owned(), port: PORT_DEFAULT, keys: Vec::new() },
         };
-        match (source, pin, record, fresh) {
-            (Some(Source::Pinned), Some(pin), ..) => {
-                known.place = Place { host: pin.host, port: pin.port, keys: pin.keys };
-                known.mode = pin.mode;
-            }
-            (Some(Source::Published { .. }), _, Some(record), _) => {
+        match (source, record, fresh) {
+            (Some(Source::Published { secure }), Some(record), _) => {
                 let key = |der: &Vec<u8>| PublicKey::from_spki(der).ok();
                 known.place.keys = record.keys.iter().filter_map(key).collect();
-                (known.mode, known.max_age_s) = (record.mode, record.max_age_s);
+                // One spoofed answer must not pin a wrong key: an unsigned record is held on to as DNS would hold it.
+                let held_s = if secure { record.max_age_s } else { record.max_age_s.min(ttl_s.unwrap_or(0)) };
+                (known.mode, known.max_age_s) = (record.mode, held_s);
             }
-            (Some(Source::Remembered { .. }), _, _, Some(memory)) => {
+            (Some(Source::Remembered { .. }), _, Some(memory)) => {
                 known.place.keys = memory.keys;
                 (known.mode, known.max_age_s) = (memory.mode, memory.max_age_s);
             }
@@ -81,7 +83,24 @@ impl Known {
                 known.memory = Some(memory);
             }
         }
-        known
+        match pin {
+            Some(pin) => known.pinned(pin),
+            None => known,
+        }
+    }
+
+    /// The same under a pin: its place and keys, and the stricter of its mode and of what nobody can forge.
+    fn pinned(self, pin: PinnedDoor) -> Self {
+        let enforces = self.mode == Mode::Enforce && self.source.is_some_and(Source::is_secure);
+        Self {
+            source: Some(Source::Pinned),
+            mode: if enforces { Mode::Enforce } else { pin.mode },
+            place: Place { host: pin.host, port: pin.port, keys: pin.keys },
+            place_is_secure: true,
+            // A pin binds for as long as it stands, not longer.
+            max_age_s: 0,
+            memory: self.memory,
+        }
     }
 
     pub(crate) fn silent_since_s(&self) -> Option<u64> {
@@ -102,11 +121,14 @@ impl Known {
         if self.silent_since_s() == Some(since_s) {
             return;
         }
-        let memory = match (&self.memory, self.source) {
-            (Some(memory), Some(Source::Remembered { .. } | Source::Published { secure: true })) => {
+        let now_s = now_unix_ms() / 1000;
+        let is_memory = matches!(self.source, Some(Source::Remembered { .. }));
+        let memory = match &self.memory {
+            // What binds stays as it is, under a pin too; and a memory is not renewed by itself.
+            Some(memory) if is_memory || (memory.secure && memory.is_fresh(now_s)) => {
                 DoorMemory { silent_since_s: Some(since_s), ..memory.clone() }
             }
-            _ => self.memory_at(now_unix_ms() / 1000, Some(since_s)),
+            _ => self.memory_at(now_s, Some(since_s)),
         };
         keep(doors, domain, Some(memory)).await;
     }
@@ -125,7 +147,6 @@ impl Known {
             place: Some(AltDoor { host: self.place.host.clone(), port: self.place.port }),
             keys: self.place.keys.clone(),
             mode: self.mode,
-            // A pin binds for as long as it stands, not longer.
             max_age_s: self.max_age_s,
             learned_s: now_s,
             secure: self.source.is_some_and(Source::is_secure),

@@ -17,15 +17,24 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 #[derive(Clone)]
 pub struct Manners {
     pub closed: Option<Closed>,
+    /// No word at all ends the stream.
     pub rcpt: fn(&str) -> &'static str,
     pub end: fn(usize) -> &'static str,
     /// The link breaks, without a word, instead of answering the so-manieth message.
     pub breaks_at: Option<usize>,
+    /// It opens, and grants no mail stream.
+    pub refuses_streams: bool,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { closed: None, rcpt: |_| "250 2.1.5 ok", end: |_| "250 2.0.0 ok", breaks_at: None }
+        Self {
+            closed: None,
+            rcpt: |_| "250 2.1.5 ok",
+            end: |_| "250 2.0.0 ok",
+            breaks_at: None,
+            refuses_streams: false,
+        }
     }
 }
 
@@ -99,6 +108,9 @@ impl Door {
                 Some("RCPT") => {
                     let recipient = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
                     let reply = (manners.rcpt)(&recipient);
+                    if reply.is_empty() {
+                        return Ok(());
+                    }
                     if reply.starts_with('2') {
                         to.push(recipient);
                     }
@@ -144,6 +156,9 @@ impl Opener for Door {
 
 impl Road for Door {
     fn open(&self) -> Pending<Result<Box<dyn Octets>, String>> {
+        if self.shared.manners.lock().unwrap().refuses_streams {
+            return Box::pin(async { Err("no more streams".to_owned()) });
+        }
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         tokio::spawn(self.clone().talk(theirs));
         Box::pin(async move {
@@ -165,6 +180,9 @@ pub fn key() -> PublicKey {
     KeyPair::from_pkcs8(&KeyPair::generate().unwrap()).unwrap().public().clone()
 }
 
+/// For which answers may be kept.
+pub const TTL_S: u64 = 300;
+
 /// DNS of the test's own: every domain has an MX on loopback, unless it is said otherwise.
 #[derive(Debug, Default)]
 pub struct Zone {
@@ -180,7 +198,7 @@ impl Zone {
     pub fn publish(&self, domain: &str, mode: Mode, secure: bool) {
         let keys = vec![key().spki().to_vec()];
         let record = DoorRecord { host: Some(format!("door.{domain}")), port: 2526, keys, mode, max_age_s: 86_400 };
-        self.doors.lock().unwrap().insert(domain.to_owned(), Published { record, secure });
+        self.doors.lock().unwrap().insert(domain.to_owned(), Published { record, secure, ttl_s: TTL_S });
     }
 }
 

@@ -115,6 +115,7 @@ async fn play(
         attacks.push(one.tally.report(assault));
     }
     let cpu_percent = cpu.as_secs_f64() * 100.0 / seconds.max(1e-9);
+    let moments = friends.as_ref().map(Friends::moments).unwrap_or_default();
     Ok(DoorReport {
         target: Some(plan.target),
         seed: plan.seed,
@@ -122,6 +123,7 @@ async fn play(
         stopped_early: watch.stopped,
         attacks,
         friends: friends.map(Friends::report).transpose()?.unwrap_or_default(),
+        moments,
         kernel: kernel::grown(before, kernel::read(plan.target)),
         generator: GeneratorReport {
             busy_percent: cpu_percent,

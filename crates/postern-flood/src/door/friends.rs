@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use quinn::Endpoint;
 use quinn::rustls::ClientConfig;
@@ -28,19 +28,27 @@ use links::Standing;
 
 /// Counters of one kind of friends, shared by its tasks.
 #[derive(Clone)]
-pub(super) struct Counted(Arc<Mutex<FriendsTally>>);
+pub(super) struct Counted {
+    tally: Arc<Mutex<FriendsTally>>,
+    /// When each message was taken, if somebody wants to know.
+    moments: Option<Arc<Mutex<Vec<u64>>>>,
+}
 
 impl Counted {
-    fn new(name: &str) -> Self {
-        Self(Arc::new(Mutex::new(FriendsTally::new(name))))
+    fn new(name: &str, moments: bool) -> Self {
+        Self { tally: Arc::new(Mutex::new(FriendsTally::new(name))), moments: moments.then(Arc::default) }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, FriendsTally> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How a message, or a visit, that was due then ended.
     fn ended(&self, due: Instant, how: &Result<(), String>, patience: Duration) {
+        if let (Ok(()), Some(moments)) = (how, &self.moments) {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            moments.lock().unwrap_or_else(PoisonError::into_inner).push(now.as_micros() as u64);
+        }
         let mut tally = self.lock();
         match how {
             Ok(()) => tally.accepted(due.elapsed().as_micros() as u64, patience.as_millis() as u32),
@@ -98,13 +106,13 @@ impl Friends {
             patience: Duration::from_millis(u64::from(friends.patience_ms)),
         });
         let names = [("on links", friends.rate), ("new links", friends.fresh_rate)];
-        let [standing, fresh] = names.map(|(name, _)| Counted::new(name));
+        let [standing, fresh] = names.map(|(name, _)| Counted::new(name, friends.moments));
         let mut here = Self {
             shared,
             ends: Vec::new(),
             standing,
             fresh,
-            strangers: Counted::new("strangers"),
+            strangers: Counted::new("strangers", friends.moments),
             tasks: JoinSet::new(),
             queues: Vec::new(),
         };
@@ -224,6 +232,21 @@ impl Friends {
         [&self.standing, &self.fresh, &self.strangers]
     }
 
+    /// When each message was taken, of the kinds that the plan has, in the order of the report.
+    pub(super) fn moments(&self) -> Vec<Vec<u64>> {
+        let taken = |counted: &Counted| {
+            let moments = counted.moments.as_ref()?;
+            Some(moments.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        };
+        self.kinds().iter().filter_map(|counted| taken(counted)).collect()
+    }
+
+    fn kinds(&self) -> Vec<&Counted> {
+        let plan = &self.shared.plan;
+        let rates = [plan.rate, plan.fresh_rate, plan.strangers_rate];
+        self.counted().into_iter().zip(rates).filter(|(_, rate)| *rate > 0.0).map(|(counted, _)| counted).collect()
+    }
+
     /// The figures, of the kinds that the plan has. Tickets go back into their purse.
     pub(super) fn report(self) -> Result<Vec<FriendsReport>, FloodError> {
         let plan = &self.shared.plan;
@@ -234,10 +257,7 @@ impl Friends {
                 self.ends[0].local_addr().map_err(|error| system("a friend's socket", error))?.ip(),
             )?;
         }
-        let kinds =
-            [(plan.rate, &self.standing), (plan.fresh_rate, &self.fresh), (plan.strangers_rate, &self.strangers)];
-        let wanted = kinds.into_iter().filter(|(rate, _)| *rate > 0.0);
-        Ok(wanted.map(|(_, counted)| counted.lock().report()).collect())
+        Ok(self.kinds().into_iter().map(|counted| counted.lock().report()).collect())
     }
 }
 

@@ -25,7 +25,7 @@ fn gated(options: GateOptions) -> (SocketAddr, SharedGate) {
         runtime.block_on(async move {
             let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap()).unwrap();
             tell.send(sockets.addr().unwrap()).unwrap();
-            let socket = GateSocket::new(&sockets, Arc::clone(&shared)).unwrap();
+            let socket = GateSocket::new(&sockets, Arc::clone(&shared), Box::new(|| ())).unwrap();
             let own = Arc::clone(&shared);
             let config = endpoint_config(&[8; 32], move || Box::new(cid_generator(Arc::clone(&own))));
             let keys = KeyPair::from_pkcs8(&KeyPair::generate().unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! Insiders: peers whom the door lets in, and who then take all they can get.
 //!
-//! Each holds a connection with the friends' key (or one that nobody knows, when the plan has no friends) and misuses its
+//! Each holds a connection with the key of the peer that the plan names (else the friends', else one that nobody knows) and misuses its
 //! streams: slow, hoarding, greedy, resetting. What the door must show is that its limits by class hold and that other
 //! peers do not feel it.
 
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::attack::Attack;
 use super::link::{self, Letter, LinkError, MailStream, Pass};
-use super::plan::{Assault, DoorFriends, Entry};
+use super::plan::{Assault, DoorFriends, Entry, Peer};
 use super::spray::Bounds;
 use super::tally::Tally;
 use super::tls::Identity;
@@ -32,7 +32,10 @@ pub(super) fn run(
     bounds: &Bounds<'_>,
 ) -> io::Result<()> {
     let origins = assault.origins().ok_or_else(|| io::Error::other("the plan was not checked"))?;
-    let friend = friends.cloned().unwrap_or_default();
+    let mut friend = friends.cloned().unwrap_or_default();
+    if let Some(Peer { domain, key }) = assault.peer.clone() {
+        (friend.domain, friend.key) = (domain, Some(key));
+    }
     let key = friend.key.as_deref().map_or_else(Identity::unknown, Identity::load).map_err(io::Error::other)?;
     let tls = key.client(None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

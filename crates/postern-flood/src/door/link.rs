@@ -186,10 +186,15 @@ pub(super) async fn identify(
     send.write_all(&frame).await?;
     let mut frames = FrameReader::default();
     let class = loop {
-        match next_frame(&mut receive, &mut frames).await? {
-            Frame::Accept { class, .. } => break class,
-            Frame::Park { .. } => return Err(LinkError::Parked),
-            _ => {}
+        match next_frame(&mut receive, &mut frames).await {
+            Ok(Frame::Accept { class, .. }) => break class,
+            Ok(Frame::Park { .. }) => return Err(LinkError::Parked),
+            Ok(_) => {}
+            // A door that closes says why in the close itself, which may come a packet later.
+            Err(error) => match tokio::time::timeout(CLOSE_WAIT, connection.closed()).await {
+                Ok(closed) => return Err(LinkError::Lost(closed)),
+                Err(_) => return Err(error),
+            },
         }
     };
     let listen = async move {
@@ -218,6 +223,9 @@ async fn next_frame(receive: &mut RecvStream, frames: &mut FrameReader) -> Resul
         frames.push(&chunk.bytes);
     }
 }
+
+/// How long the reason of an end is waited for.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// A mail stream: an SMTP session that lasts as long as it is needed.
 pub(super) struct MailStream {

@@ -49,6 +49,18 @@ pub struct Assault {
     pub prefixes: u32,
     /// Packets after which it stops; of those with handshakes, handshakes. `None`: the time says.
     pub packets_max: Option<u64>,
+    /// Whom insiders are. `None`: the friends themselves.
+    #[serde(default)]
+    pub peer: Option<Peer>,
+}
+
+/// Somebody whom the door knows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Whose mail it is.
+    pub domain: String,
+    /// Private key, a PEM file of PKCS #8.
+    pub key: PathBuf,
 }
 
 impl Assault {
@@ -68,6 +80,7 @@ impl Assault {
             sources,
             prefixes,
             packets_max: None,
+            peer: None,
         }
     }
 
@@ -108,6 +121,9 @@ pub struct DoorFriends {
     pub tickets: Option<PathBuf>,
     /// How they are let in.
     pub entry: Entry,
+    /// Tell when each message was taken: for runs in which the door is gone for a while.
+    #[serde(default)]
+    pub moments: bool,
 }
 
 /// How a friend comes in.
@@ -140,6 +156,7 @@ impl DoorFriends {
             peer_key: None,
             tickets: None,
             entry: Entry::Door,
+            moments: false,
         }
     }
 }

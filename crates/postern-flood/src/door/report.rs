@@ -23,6 +23,9 @@ pub struct DoorReport {
     pub attacks: Vec<AttackReport>,
     /// The friendly, in the order: on links that stand, on links made for one message, honest strangers.
     pub friends: Vec<FriendsReport>,
+    /// For each kind of friends, when each of its messages was taken, in microseconds since 1970, if the plan wants it.
+    #[serde(default)]
+    pub moments: Vec<Vec<u64>>,
     /// What the kernel threw away meanwhile.
     pub kernel: KernelReport,
     /// The friends' part of the generator; the attackers have threads of their own, behind it in the scheduler.

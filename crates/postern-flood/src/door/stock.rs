@@ -6,13 +6,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use postern_net::door::{KeyPair, PublicKey, server_config};
 use postern_proto::door::{Frame, FrameReader, PeerClass};
-use quinn::{Endpoint, Incoming, RecvStream, SendStream};
+use quinn::{Endpoint, EndpointConfig, Incoming, RecvStream, Runtime, SendStream, TokioRuntime};
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use serde::{Deserialize, Serialize};
 
+use super::slow::SlowSocket;
 use super::unix_s;
 
 /// What it does with whoever comes.
@@ -35,6 +38,15 @@ impl StockKind {
     }
 }
 
+/// How it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct StockOptions {
+    /// What it does with whoever comes.
+    pub kind: StockKind,
+    /// Burnt at each datagram, as the gate of a door can be told to.
+    pub work: Duration,
+}
+
 /// Octets of the socket's queue, as a door's sockets have them: the comparison is about what is behind it.
 const QUEUE_BYTES: usize = 4 << 20;
 
@@ -42,7 +54,11 @@ const QUEUE_BYTES: usize = 4 << 20;
 ///
 /// # Errors
 /// The address cannot be had.
-pub async fn serve(address: SocketAddr, kind: StockKind, ready: impl FnOnce(SocketAddr, &PublicKey)) -> io::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    options: StockOptions,
+    ready: impl FnOnce(SocketAddr, &PublicKey),
+) -> io::Result<()> {
     let socket = std::net::UdpSocket::bind(address)?;
     // Beyond the system's limit by privilege, else up to it.
     if set_socket_recv_buffer_size_force(&socket, QUEUE_BYTES).is_err() {
@@ -53,11 +69,15 @@ pub async fn serve(address: SocketAddr, kind: StockKind, ready: impl FnOnce(Sock
     // The door's TLS, and nothing else of it.
     let tls = server_config(&keys, PeerClass::Known).crypto;
     let config = quinn::ServerConfig::with_crypto(tls);
-    let runtime = std::sync::Arc::new(quinn::TokioRuntime);
-    let endpoint = Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)?;
+    let runtime = Arc::new(TokioRuntime);
+    let mut socket = runtime.wrap_udp_socket(socket)?;
+    if !options.work.is_zero() {
+        socket = Arc::new(SlowSocket::new(socket, options.work));
+    }
+    let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(config), socket, runtime)?;
     ready(endpoint.local_addr()?, keys.public());
     while let Some(incoming) = endpoint.accept().await {
-        if kind == StockKind::Retry && !incoming.remote_address_validated() {
+        if options.kind == StockKind::Retry && !incoming.remote_address_validated() {
             // Refused only when it was validated, which was asked.
             let _ = incoming.retry();
             continue;

@@ -170,7 +170,11 @@ fn stock(kind: StockKind) -> SocketAddr {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let ready = |address, _: &postern_net::door::PublicKey| tell.send(address).unwrap();
-        runtime.block_on(stock::serve("127.0.0.1:0".parse().unwrap(), kind, ready))
+        runtime.block_on(stock::serve(
+            "127.0.0.1:0".parse().unwrap(),
+            StockOptions { kind, work: Duration::ZERO },
+            ready,
+        ))
     });
     told.recv_timeout(Duration::from_secs(10)).unwrap()
 }

@@ -20,6 +20,8 @@ pub struct Published {
     pub record: DoorRecord,
     /// Validated by DNSSEC. Otherwise `enforce` counts as `prefer`, and the keys are good for this once.
     pub secure: bool,
+    /// Seconds for which the answer may be kept. For longer, up to the record's own `max_age`, only when it is secure.
+    pub ttl_s: u64,
 }
 
 /// What TLSA records say about a key.
@@ -42,7 +44,10 @@ impl Resolver {
     pub async fn door_record(&self, domain: &str) -> Result<Option<Published>, DnsError> {
         let told = self.texts(&format!("_postern.{domain}")).await?;
         match choose(&told.value) {
-            Ok(record) => Ok(record.map(|record| Published { record, secure: told.secure })),
+            Ok(record) => {
+                let ttl_s = told.ttl.map_or(0, |ttl| ttl.as_secs());
+                Ok(record.map(|record| Published { record, secure: told.secure, ttl_s }))
+            }
             Err(why) => {
                 tracing::info!(%domain, %why, "the record of its postern does not count");
                 Ok(None)

@@ -40,6 +40,8 @@ async fn resolver(zone: Vec<(&'static str, RData)>, time_max: Duration) -> Resol
     Resolver::new(Some(server), time_max).expect("a resolver")
 }
 
+const KEY: &str = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
+
 /// More than a loaded machine needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -90,6 +92,7 @@ async fn addresses_of_both_families_are_found_and_none_of_this_is_secure_without
         ("mx.example.org.", RData::A("192.0.2.1".parse().expect("an address"))),
         ("_2526._quic.mx.example.org.", RData::TLSA(tlsa)),
         ("_postern.example.org.", text("v=postern1; port=1")),
+        ("_postern.far.example.", text(&format!("v=postern1; key={KEY}; mode=enforce; max_age=31557600"))),
     ];
     let resolver = resolver(zone, PATIENCE).await;
     let found = resolver.addresses("mx.example.org").await.expect("an answer");
@@ -99,6 +102,8 @@ async fn addresses_of_both_families_are_found_and_none_of_this_is_secure_without
     let records = resolver.door_tlsa("mx.example.org", 2526).await.expect("an answer");
     assert_eq!((records.value.len(), records.secure), (1, false));
     assert_eq!(resolver.door_record("example.org").await, Ok(None), "it has no key");
+    let published = resolver.door_record("far.example").await.expect("an answer").expect("a record");
+    assert!(!published.secure && (1..=60).contains(&published.ttl_s), "{published:?}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use postern_proto::door::limits::{CID_BYTES, NONCE_BYTES};
 use postern_proto::door::{Challenge, token_of};
-use quinn::{ConnectionError, ConnectionId, Endpoint, TransportConfig, TransportErrorCode};
+use quinn::{ConnectionError, ConnectionId, Endpoint, TransportConfig};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ pub(super) enum Outcome {
 pub(super) enum Miss {
     /// Nothing came of it; another way may still go.
     Lost,
-    /// The server has spoken, or nothing will help.
+    /// Another key was shown, or nothing will help.
     Final(DoorError),
 }
 
@@ -66,7 +66,7 @@ pub(super) type Reachable = (SocketAddr, Family);
 
 /// What every attempt of a client has in common.
 pub(super) struct Common<'a> {
-    pub(super) key: &'a KeyPair,
+    pub(super) key: Arc<KeyPair>,
     pub(super) expected: &'a [PublicKey],
     pub(super) transport: &'a Arc<TransportConfig>,
 }
@@ -99,7 +99,7 @@ impl Attempt {
     ) -> Result<Self, Miss> {
         let (sender, answers) = mpsc::channel(2);
         let expected = family.socket.expect(nonce, *address, sender);
-        let (tls, wrong) = client_tls(common.key, common.expected);
+        let (tls, wrong) = client_tls(&common.key, common.expected);
         let mut config = quinn::ClientConfig::new(tls);
         config
             .transport_config(Arc::clone(common.transport))
@@ -133,13 +133,14 @@ impl Attempt {
         if self.wrong.load(Ordering::Relaxed) {
             return Miss::Final(DoorError::WrongKey);
         }
+        tracing::debug!(%error, "no handshake");
         match error {
-            ConnectionError::TimedOut | ConnectionError::Reset => Miss::Lost,
-            // As many attempts wait at the listener as may: what QUIC calls "refused" is "not now".
-            ConnectionError::ConnectionClosed(close) if close.error_code == TransportErrorCode::CONNECTION_REFUSED => {
-                Miss::Lost
-            }
-            other => Miss::Final(other.into()),
+            ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => Miss::Final(error.into()),
+            // Nobody has signed any of the others. The keys of Initial packets follow from the first connection id, which is
+            // in the clear (RFC 9001 section 5.2): whoever sees our first datagram can write one that closes with any
+            // code. RFC 9000 section 12.5 forbids the application's close there; QUIC's implementation takes it. So none
+            // is the server's word: that counts from the end of the handshake on (`link`).
+            _ => Miss::Lost,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use postern_proto::door::CloseCode;
 use quinn::{Endpoint, TokioRuntime, TransportConfig};
 use tokio::sync::Mutex;
@@ -31,7 +32,7 @@ const PUT_OFF_MAX: usize = 16;
 /// What a client is made of.
 #[derive(Clone, Debug)]
 pub struct DoorClientOptions {
-    /// Our own key.
+    /// Our own key, until another is set.
     pub key: KeyPair,
     /// The domain that we speak for.
     pub domain: String,
@@ -110,6 +111,8 @@ pub struct DoorClient {
 #[derive(Debug)]
 struct Inner {
     options: DoorClientOptions,
+    /// Shown by the next attempt.
+    key: ArcSwap<KeyPair>,
     transport: Arc<TransportConfig>,
     clocks: Arc<ServerClocks>,
     calendar: Calendar,
@@ -122,7 +125,13 @@ impl DoorClient {
     pub fn new(options: DoorClientOptions) -> Self {
         let clocks = Arc::new(ServerClocks::new(options.wall.clone()));
         let (transport, calendar, families) = (Arc::new(client_transport()), Calendar::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { options, transport, clocks, calendar, families }) }
+        let key = ArcSwap::from_pointee(options.key.clone());
+        Self { inner: Arc::new(Inner { options, key, transport, clocks, calendar, families }) }
+    }
+
+    /// Shows another key of ours from the next attempt on. Links that stand keep theirs: it was proven when they began.
+    pub fn set_key(&self, key: KeyPair) {
+        self.inner.key.store(Arc::new(key));
     }
 
     /// What is kept on disk.
@@ -141,7 +150,8 @@ impl DoorClient {
             return Err(DoorError::Address("no key is known of the door"));
         }
         let silent = match self.try_door(door, &door.addresses).await {
-            Err(error @ DoorError::Silent) => error,
+            // Another key is somebody's in its place.
+            Err(error @ (DoorError::Silent | DoorError::WrongKey)) => error,
             other => return other,
         };
         let mut second = door.alternates.clone();
@@ -281,7 +291,7 @@ impl DoorClient {
     }
 
     fn common<'a>(&'a self, door: &'a DoorAddress) -> Common<'a> {
-        Common { key: &self.inner.options.key, expected: &door.keys, transport: &self.inner.transport }
+        Common { key: self.inner.key.load_full(), expected: &door.keys, transport: &self.inner.transport }
     }
 
     /// The addresses that our sockets can reach. A family that the host does not have is left out.

@@ -77,7 +77,9 @@ struct Inner {
 pub(super) async fn introduce(connection: quinn::Connection, ident: Ident) -> Result<Link, DoorError> {
     let guard = CloseUnlessKept(Some(connection.clone()));
     let answer = timeout(ident.deadlines.accept, exchange(&connection, &ident)).await;
-    let (send, control, limits) = answer.map_err(|_| DoorError::Transport("no ACCEPT came in time".to_owned()))??;
+    let answer = answer.unwrap_or_else(|_| Err(DoorError::Transport("no ACCEPT came in time".to_owned())));
+    let (send, control, limits) =
+        answer.map_err(|error| if is_confirmed(&connection) { error } else { unsaid(error) })?;
     guard.keep();
     let streams = limits.streams.clamp(1, STREAMS_MAX);
     let (free, used) = (Arc::new(Semaphore::new(streams as usize)), Arc::new(AtomicBool::new(true)));
@@ -85,6 +87,21 @@ pub(super) async fn introduce(connection: quinn::Connection, ident: Ident) -> Re
     let stream_deadline = ident.deadlines.stream;
     tokio::spawn(follow(connection.clone(), control, ident, idle));
     Ok(Link { inner: Arc::new(Inner { connection, limits, free, stream_deadline, used, _control: send }) })
+}
+
+/// Whether the server has shown, under the keys of the finished handshake, that it saw ours finish.
+///
+/// Until we have sent the end of our handshake, which we do after we have its, the keys of Initial packets are still in
+/// use, and everybody on the way has them (`attempt`). The server's HANDSHAKE_DONE can only be an answer to that end, and
+/// after a forged close none is read. So with it a close is the server's own, and without it perhaps not.
+fn is_confirmed(connection: &quinn::Connection) -> bool {
+    connection.stats().frame_rx.handshake_done > 0
+}
+
+/// What nobody has said yet who has proven to be the server is silence.
+fn unsaid(error: DoorError) -> DoorError {
+    tracing::debug!(%error, "the handshake was not confirmed");
+    DoorError::Silent
 }
 
 /// IDENT out, ACCEPT or PARK in. Frames of a later version are read over.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use postern_proto::door::PeerClass;
 use postern_proto::door::limits::ALPN;
 use postern_proto::envelope::TlsFacts;
@@ -62,22 +63,28 @@ const FIRST_RTT: Duration = Duration::from_millis(100);
 /// listener on the wire need not learn the domain) and never compared: keys are.
 pub(super) const NO_NAME: &str = "postern.invalid";
 
-/// The server's configurations by class, made once: TLS is shared, the transport differs.
+/// The server's configurations by class, made once for each key: TLS is shared, the transport differs. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct ServerProfile {
-    by_class: [Arc<quinn::ServerConfig>; PeerClass::ALL.len()],
+    by_class: Arc<ArcSwap<ByClass>>,
 }
+
+type ByClass = [Arc<quinn::ServerConfig>; PeerClass::ALL.len()];
 
 impl ServerProfile {
     /// For a server that shows this key.
     pub fn new(keys: &KeyPair) -> Self {
-        let tls = server_tls(keys);
-        Self { by_class: PeerClass::ALL.map(|class| Arc::new(with_transport(Arc::clone(&tls), class))) }
+        Self { by_class: Arc::new(ArcSwap::from_pointee(by_class(keys))) }
+    }
+
+    /// Shows another key from now on. Handshakes that have begun and connections that are open keep what they have.
+    pub fn show(&self, keys: &KeyPair) {
+        self.by_class.store(Arc::new(by_class(keys)));
     }
 
     /// For `Incoming::accept_with`.
     pub fn of(&self, class: PeerClass) -> Arc<quinn::ServerConfig> {
-        Arc::clone(&self.by_class[class as usize])
+        Arc::clone(&self.by_class.load()[class as usize])
     }
 }
 
@@ -132,6 +139,11 @@ pub fn raise(connection: &quinn::Connection, class: PeerClass) {
     let limits = class.limits();
     connection.set_receive_window(window(limits.window_bytes));
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams + 1));
+}
+
+fn by_class(keys: &KeyPair) -> ByClass {
+    let tls = server_tls(keys);
+    PeerClass::ALL.map(|class| Arc::new(with_transport(Arc::clone(&tls), class)))
 }
 
 fn with_transport(tls: Arc<QuicServerConfig>, class: PeerClass) -> quinn::ServerConfig {

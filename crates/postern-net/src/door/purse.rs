@@ -2,10 +2,10 @@
 //!
 //! Tickets (each used once), how far the server's clock is from ours, the second door, and what the downgrade rule must
 //! not forget. Bounded: 8 tickets a domain, 1,024 domains. Losing all of it costs quality, never mail, so a file
-//! that cannot be read is thrown away with a warning. It never speaks to a peer and decides nothing; the door client and
+//! that is no record is thrown away with a warning; one that the system does not give to us is kept and tried again. It never speaks to a peer and decides nothing; the door client and
 //! the sending side's downgrade rule call it. One process per directory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -26,7 +26,7 @@ pub const DOMAINS_MAX: usize = 1024;
 
 /// The purse could not be opened or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {error}; the directory must be writable; what is in it may be deleted, it only makes doors open faster", path.display())]
+#[error("{}: {error}; the directory must be ours to read and write; what is in it may be deleted, it only makes doors open faster", path.display())]
 pub struct PurseError {
     path: PathBuf,
     error: io::Error,
@@ -120,20 +120,25 @@ pub struct Purse {
 struct Shelf {
     dir: PathBuf,
     records: HashMap<String, (u64, Record)>,
+    /// Files that could not be read so far: as many as there were.
+    unread: HashSet<PathBuf>,
     /// Counts writes; the larger, the later.
     turn: u64,
 }
 
 impl Purse {
-    /// Reads the directory, or makes it (0700). Unreadable records are deleted with a warning.
+    /// Reads the directory, or makes it (0700). What is no record is deleted with a warning. A file that cannot be read
+    /// stays, and is tried again whenever its domain is asked for; until then nothing is known of that domain, and nothing
+    /// written.
     ///
     /// # Errors
     /// [`PurseError`] when the directory itself cannot be made or read.
     pub fn open(dir: &Path) -> Result<Self, PurseError> {
         let failed = |error| PurseError { path: dir.into(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        let mut shelf = Shelf { dir: dir.into(), records: HashMap::new(), turn: 0 };
-        for (domain, record) in file::read_all(dir).map_err(failed)? {
+        let found = file::read_all(dir).map_err(failed)?;
+        let mut shelf = Shelf { dir: dir.into(), records: HashMap::new(), unread: found.unread, turn: 0 };
+        for (domain, record) in found.records {
             shelf.turn += 1;
             shelf.records.insert(domain, (shelf.turn, record));
         }
@@ -150,6 +155,7 @@ impl Purse {
     /// [`PurseError`] when that cannot be written; then no ticket is to be used.
     pub fn take(&self, domain: &str, now_s: u64) -> Result<Option<Grant>, PurseError> {
         let mut shelf = self.lock();
+        shelf.recall(domain)?;
         let Some((_, record)) = shelf.records.get(domain) else { return Ok(None) };
         if record.tickets.is_empty() {
             return Ok(None);
@@ -236,7 +242,10 @@ impl Purse {
     }
 
     fn look<T>(&self, domain: &str, read: impl FnOnce(&Record) -> T) -> Option<T> {
-        self.lock().records.get(domain).map(|(_, record)| read(record))
+        let mut shelf = self.lock();
+        // It was said at the start, and who changes something hears it.
+        let _ = shelf.recall(domain);
+        shelf.records.get(domain).map(|(_, record)| read(record))
     }
 
     fn change(&self, domain: &str, change: impl FnOnce(&mut Record)) -> Result<(), PurseError> {
@@ -244,6 +253,7 @@ impl Purse {
         if domain.is_empty() || domain.len() > NAME_BYTES_MAX {
             return Ok(());
         }
+        shelf.recall(domain)?;
         let mut record = shelf.records.get(domain).map(|(_, record)| record.clone()).unwrap_or_default();
         change(&mut record);
         shelf.store(domain, record)
@@ -256,6 +266,29 @@ impl Purse {
 }
 
 impl Shelf {
+    /// Tries the domain's file again when it could not be read before.
+    fn recall(&mut self, domain: &str) -> Result<(), PurseError> {
+        if self.unread.is_empty() {
+            return Ok(());
+        }
+        let path = file::path_of(&self.dir, domain);
+        if !self.unread.contains(&path) {
+            return Ok(());
+        }
+        let record = match file::read_one(&self.dir, domain) {
+            Ok(record) => record,
+            Err(error) => return Err(PurseError { path, error }),
+        };
+        self.unread.remove(&path);
+        let Some(record) = record else { return Ok(()) };
+        while self.records.len() >= DOMAINS_MAX {
+            self.make_room();
+        }
+        self.turn += 1;
+        self.records.insert(domain.to_owned(), (self.turn, record));
+        Ok(())
+    }
+
     /// On disk first, then in memory: what could not be written is not known either.
     fn store(&mut self, domain: &str, record: Record) -> Result<(), PurseError> {
         let failed = |dir: &Path| {

@@ -1,7 +1,7 @@
 //! The keys of a door: one master secret, and what is derived from it by epoch.
 //!
-//! Owns the key schedule (HKDF-SHA256, RFC 5869) and which epochs are accepted. A keyring is a function of the master
-//! and the hour: two nodes, or one before and after a restart, hold the same keys. It never reads a clock: the gate
+//! Owns the key schedule (HKDF-SHA256, RFC 5869), which epochs are accepted, and which are still those of the master before.
+//! A keyring is a function of its masters and the hour: two nodes, or one before and after a restart, hold the same keys. It never reads a clock: the gate
 //! rolls it each second, and the client side has none. Fixed in size, about 4 KiB, without heap.
 
 use core::fmt;
@@ -51,29 +51,58 @@ impl Drop for Master {
     }
 }
 
+/// The master before, and since when it makes no keys any more.
+///
+/// Epochs that had begun by then stay its own, so that nothing that was given out is refused for the change, and no datagram
+/// is tried with two keys. It is of no use any more [`Former::KEPT_S`] later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// The secret.
+    pub master: Master,
+    /// Seconds since 1970.
+    pub until_s: u64,
+}
+
+impl Former {
+    /// For so long something that it made may be good: the day that had begun, and those that keys are accepted.
+    pub const KEPT_S: u64 = (TICKET_EPOCHS + 1) * TICKET_EPOCH_S;
+}
+
 /// All keys that are good now.
 #[derive(Clone)]
 pub struct Keyring {
     master: Master,
+    former: Option<Former>,
     cookie: Ring<8, 16>,
     gate: Ring<64, 16>,
     body: Ring<64, 32>,
     cid: Ring<8, 16>,
     tag: [u8; 16],
+    former_tag: Option<[u8; 16]>,
 }
 
 impl Keyring {
     /// The keys at `now_s` (seconds since 1970, UTC).
     pub fn new(master: &Master, now_s: u64) -> Self {
-        let mut tag = [0; 16];
-        derive(&Hkdf::new(None, master.bytes()), "tag", 0, &mut tag);
+        Self::after(None, master, now_s)
+    }
+
+    /// The same, when there was another master not long ago.
+    pub fn after(former: Option<&Former>, master: &Master, now_s: u64) -> Self {
+        let tag = |master: &Master| {
+            let mut tag = [0; 16];
+            derive(&Hkdf::new(None, master.bytes()), "tag", 0, &mut tag);
+            tag
+        };
         let mut keys = Self {
             master: master.clone(),
+            former: former.cloned(),
             cookie: Ring::new("cookie", COOKIE_EPOCH_S, COOKIE_EPOCHS),
             gate: Ring::new("gate", TICKET_EPOCH_S, TICKET_EPOCHS),
             body: Ring::new("body", TICKET_EPOCH_S, TICKET_EPOCHS),
             cid: Ring::new("cid", CID_EPOCH_S, CID_EPOCHS),
-            tag,
+            tag: tag(master),
+            former_tag: former.map(|former| tag(&former.master)),
         };
         keys.roll(now_s);
         keys
@@ -86,11 +115,13 @@ impl Keyring {
         if rings == [true; 4] {
             return false;
         }
-        let hkdf = Hkdf::new(None, self.master.bytes());
-        self.cookie.roll(&hkdf, now_s);
-        self.gate.roll(&hkdf, now_s);
-        self.body.roll(&hkdf, now_s);
-        self.cid.roll(&hkdf, now_s);
+        let extract = |master: &Master| Hkdf::new(None, master.bytes());
+        let former = self.former.as_ref().map(|former| (extract(&former.master), former.until_s));
+        let source = Source { hkdf: extract(&self.master), former };
+        self.cookie.roll(&source, now_s);
+        self.gate.roll(&source, now_s);
+        self.body.roll(&source, now_s);
+        self.cid.roll(&source, now_s);
         true
     }
 
@@ -99,11 +130,21 @@ impl Keyring {
         sip::sip64_of_name(&self.tag, 1, domain)
     }
 
+    /// Whether a tag in a ticket is this domain's, under this master or the one before.
+    pub fn is_domain_tag(&self, tag: u64, domain: &str) -> bool {
+        let former = |key: &[u8; 16]| sip::sip64_of_name(key, 1, domain) == tag;
+        self.domain_tag(domain) == tag || self.former_tag.as_ref().is_some_and(former)
+    }
+
     /// What stands for the /24 or /48 of an address in a ticket.
     pub fn prefix_tag(&self, address: IpAddr) -> u64 {
-        let mut message = [2; 9];
-        message[1..].copy_from_slice(&prefix_of(address).word().to_be_bytes());
-        sip::sip64(&self.tag, &message)
+        prefix_tag(&self.tag, address)
+    }
+
+    /// Whether a tag in a ticket is that of this address, under this master or the one before.
+    pub fn is_prefix_tag(&self, tag: u64, address: IpAddr) -> bool {
+        let former = |key: &[u8; 16]| prefix_tag(key, address) == tag;
+        self.prefix_tag(address) == tag || self.former_tag.as_ref().is_some_and(former)
     }
 
     /// Key id and key of every gate key that is accepted. Who filters upstream can check proofs with them, and can
@@ -151,6 +192,28 @@ impl fmt::Debug for Keyring {
     }
 }
 
+fn prefix_tag(key: &[u8; 16], address: IpAddr) -> u64 {
+    let mut message = [2; 9];
+    message[1..].copy_from_slice(&prefix_of(address).word().to_be_bytes());
+    sip::sip64(key, &message)
+}
+
+/// What keys are derived from: the master, and the one before with its end.
+struct Source {
+    hkdf: Hkdf<Sha256>,
+    former: Option<(Hkdf<Sha256>, u64)>,
+}
+
+impl Source {
+    /// For the epoch that begins then.
+    fn of(&self, begins_s: u64) -> &Hkdf<Sha256> {
+        match &self.former {
+            Some((former, until_s)) if begins_s < *until_s => former,
+            _ => &self.hkdf,
+        }
+    }
+}
+
 /// The keys of one label. The slot of an epoch is its number modulo `SLOTS`, a power of two, so that the octet on the
 /// wire (the epoch modulo 256) finds it without a search.
 #[derive(Clone)]
@@ -184,7 +247,7 @@ impl<const SLOTS: usize, const BYTES: usize> Ring<SLOTS, BYTES> {
         self.epoch == now_s / self.epoch_s
     }
 
-    fn roll(&mut self, hkdf: &Hkdf<Sha256>, now_s: u64) {
+    fn roll(&mut self, source: &Source, now_s: u64) {
         let now = now_s / self.epoch_s;
         self.epoch = now;
         let first = now.saturating_sub(self.accepted - 1);
@@ -197,7 +260,7 @@ impl<const SLOTS: usize, const BYTES: usize> Ring<SLOTS, BYTES> {
             let slot = &mut self.slots[epoch as usize % SLOTS];
             if slot.epoch != epoch {
                 slot.epoch = epoch;
-                derive(hkdf, self.label, epoch, &mut slot.key);
+                derive(source.of(epoch.saturating_mul(self.epoch_s)), self.label, epoch, &mut slot.key);
             }
         }
     }

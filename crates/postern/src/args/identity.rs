@@ -31,17 +31,20 @@ pub(crate) enum Identity {
         #[arg(long)]
         json: bool,
     },
-    /// Replace the key, in two steps a day apart
+    /// Replace the key, in two steps a day apart, or the secret
     #[command(
-        long_about = "Replace the key, in two steps. The first makes the next key and changes nothing else: publish what `identity dns` prints then, it has both. The second, with --finish and not before every cached record has expired (25 hours), makes the next key the one in use; the old one is kept beside it. A server that runs goes on with the old key until it is started again.",
+        long_about = "Replace the key, in two steps. The first makes the next key and changes nothing else: publish what `identity dns` prints then, it has both. The second, with --finish and not before every cached record has expired (25 hours), makes the next key the one in use; the old one is kept beside it. A server that runs takes it at once and closes no connection. With --secret it is another key that is replaced, in one step: the secret that tickets and cookies are made from, which is in no DNS. Those given out stay good.",
         after_help = "Example: postern identity rotate; (publish, wait a day); postern identity rotate --finish"
     )]
     Rotate {
         /// Make the next key the one in use
-        #[arg(long)]
+        #[arg(long, group = "step")]
         finish: bool,
-        /// With --finish: do not wait, the old key may be in other hands
-        #[arg(long, requires = "finish")]
+        /// Replace the secret of tickets and cookies instead
+        #[arg(long, group = "step")]
+        secret: bool,
+        /// It may be in other hands. With --finish: do not wait; with --secret: all tickets are void
+        #[arg(long, requires = "step")]
         now: bool,
         #[command(flatten)]
         site: SiteArgs,

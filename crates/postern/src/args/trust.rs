@@ -39,7 +39,7 @@ pub(crate) struct LearnArgs {
 pub(crate) enum Peer {
     /// Pin an address, a network or a domain
     #[command(
-        long_about = "Pin an address, a network or a domain: it comes first at port 25. A domain with its KEY is a peer of the postern: whoever holds that key is the domain, whatever DNS says, and its postern is trusted by that key. Several keys of a domain may be pinned, for a roll-over.",
+        long_about = "Pin an address, a network or a domain: it comes first at port 25. A domain with its KEY is a peer of the postern: whoever holds that key is the domain, whatever DNS says, and its postern is trusted by that key. Several keys of a domain may be pinned, for a roll-over. When its postern is silent for a quarter of an hour, mail goes by port 25: as usual, or with --enforce, or when the domain asks for that in a signed record, only to a server that proves to be the domain's; such mail waits when there is none.",
         after_help = "Example: postern peer add 2001:db8:5::/48; postern peer add example.org MCowBQYDK2VwAyEA… --at mx.example.org:2526"
     )]
     Add {
@@ -50,6 +50,9 @@ pub(crate) enum Peer {
         /// Where its postern is, when DNS does not say
         #[arg(long, value_name = "HOST:PORT", requires = "key")]
         at: Option<String>,
+        /// While its postern is silent, send to a server only that proves to be the domain's; stays until `peer rm`
+        #[arg(long, requires = "key")]
+        enforce: bool,
         #[command(flatten)]
         server: ServerArgs,
     },

@@ -7,10 +7,12 @@
 
 mod aware;
 mod botnets;
+mod insiders;
 mod naive;
 mod play;
 mod port25;
 mod replays;
+mod restart;
 mod server;
 
 use serde_json::{Value, json};
@@ -24,15 +26,18 @@ pub(super) use play::child as play_child;
 pub(super) use server::stock as stock_child;
 
 /// As `--only` looks for them.
-pub(super) const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 11] = [
     naive::NAME,
     naive::SLOW,
     aware::NAME,
     botnets::ABANDONED,
     botnets::COMPLETED,
     botnets::STRANGERS,
+    insiders::NAME,
     replays::NAME,
     port25::NAME,
+    restart::NAME,
+    restart::PANIC,
 ];
 
 /// A line of the table.
@@ -40,15 +45,18 @@ type Line = (&'static str, fn(Effort) -> Result<Vec<Value>, Failure>);
 
 /// Measures the lines that are wanted; one object for each, with a row for each way.
 pub(super) fn measure(effort: Effort, wanted: impl Fn(&str) -> bool) -> Result<Vec<Value>, Failure> {
-    let lines: [Line; 8] = [
+    let lines: [Line; 11] = [
         (naive::NAME, naive::measure),
         (naive::SLOW, naive::slowed),
         (aware::NAME, aware::measure),
         (botnets::ABANDONED, botnets::abandoned),
         (botnets::COMPLETED, botnets::completed),
         (botnets::STRANGERS, botnets::strangers),
+        (insiders::NAME, insiders::measure),
         (replays::NAME, replays::measure),
         (port25::NAME, port25::measure),
+        (restart::NAME, restart::killed),
+        (restart::PANIC, restart::panicked),
     ];
     let mut found = Vec::new();
     for (name, measure) in lines {
@@ -91,6 +99,15 @@ fn round(subject: &Subject, way: &str, plan: &DoorPlan) -> Result<Value, Failure
     let cpu = subject.cpu()?.saturating_sub(cpu).as_secs_f64() * 100.0 / report.seconds.max(1e-9);
     let mut row = figures(&report);
     row["name"] = json!(way);
+    if let Some(door) = subject.door_status() {
+        // One for each link that stands, and one for each made for a message; strangers come on top.
+        let friends: u64 = report.friends.iter().map(|friends| friends.attempts).sum();
+        let links = plan.friends.as_ref().map_or(0, |friends| u64::from(friends.links));
+        let counters = ["begun", "accepted", "tickets", "rebuilt"].map(|name| (name, &door[name]));
+        row["door"] = json!(counters.into_iter().collect::<std::collections::BTreeMap<_, _>>());
+        row["door"]["by_friends"] = json!(friends + links);
+        row["door"]["gate"] = door["gate"].clone();
+    }
     row["server_cpu_percent"] = json!(cpu.round());
     row["server_resident_bytes"] = json!(subject.memory()?.0);
     Ok(row)
@@ -106,6 +123,7 @@ fn figures(report: &DoorReport) -> Value {
             "p50_ms": friends.final_reply.p50_ms,
             "p99_ms": friends.final_reply.p99_ms,
             "max_ms": friends.final_reply.max_ms,
+            "attempts": friends.attempts,
             "connect_p50_ms": friends.connect.p50_ms,
             "connect_max_ms": friends.connect.max_ms,
             "unconcluded": friends.unconcluded,
@@ -124,6 +142,8 @@ fn figures(report: &DoorReport) -> Value {
             "initials_answered": attack.initials_answered,
             "handshakes": attack.handshakes,
             "accepted": attack.accepted,
+            "streams": attack.streams,
+            "messages": attack.messages,
         })
     });
     json!({
@@ -160,13 +180,20 @@ pub(super) fn print(lines: &[Value]) {
             }
             for attack in way["attacks"].as_array().into_iter().flatten() {
                 println!(
-                    "    {:<14} {:>8.0} packets/s, answers {}, {:.3} octets back for each, {} real Initials, {} handshakes",
+                    "    {:<14} {:>8.0} packets/s, answers {}, {:.3} octets back for each, {} real Initials, {} handshakes, {} messages",
                     attack["name"].as_str().unwrap_or(""),
                     num(&attack["packets_per_second"]),
                     attack["answers"],
                     num(&attack["amplification"]),
                     attack["initials"],
                     attack["handshakes"],
+                    attack["messages"],
+                );
+            }
+            if let Some(door) = way["door"].as_object() {
+                println!(
+                    "    {:<14} {} handshakes begun, {} let in; friends came {} times",
+                    "door", door["begun"], door["accepted"], door["by_friends"]
                 );
             }
             println!(

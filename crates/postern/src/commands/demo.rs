@@ -2,7 +2,9 @@
 //!
 //! Two servers of one kind (`demo/old_server.rs`), one of them behind Postern: this very program with a configuration
 //! of a few lines. The same friends, the same strangers and the same flood for both, by `postern-flood`, at the same
-//! time. `demo/night.rs` has the figures, `demo/stage.rs` plays, `demo/view.rs` draws, `demo/reckoning.rs` judges.
+//! time. Some of the friends have a Postern at their own site: their mail comes through the postern to the one, and by
+//! port 25 to the other. `demo/night.rs` has the figures, `demo/site.rs` is a Postern, `demo/stage.rs` plays,
+//! `demo/view.rs` draws, `demo/reckoning.rs` judges.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
@@ -15,7 +17,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 mod board;
 mod night;
 mod old_server;
+mod passage;
 mod reckoning;
+mod site;
 mod stage;
 mod view;
 
@@ -41,7 +45,7 @@ pub(crate) struct DemoArgs {
     /// A server of yours instead of the one of 2007's kind; on loopback
     #[arg(long, value_name = "ADDR")]
     against: Option<SocketAddr>,
-    /// Whom everybody writes to
+    /// Whom everybody writes to; where the domain has no dot, Postern has the mailbox at home.example
     #[arg(long, value_name = "MAILBOX", default_value = "ann@localhost")]
     to: String,
     /// Same seed, same senders

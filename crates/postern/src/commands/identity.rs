@@ -1,7 +1,9 @@
 //! `identity show`, `dns` and `rotate`: our own key, and how the world learns it.
 //!
 //! The private key never leaves its file; everything printed here is public. It works on the files, with a server running
-//! and without: a running one is only asked which domains are its own.
+//! and without: a running one is asked which domains are its own, and told to read its keys again.
+
+use std::path::PathBuf;
 
 use postern_net::door::{KeyPair, PublicKey};
 use postern_proto::door::limits::PORT_DEFAULT;
@@ -15,18 +17,19 @@ use crate::config::Config;
 use crate::control::{Ask, hex};
 use crate::exit::{Code, Failure};
 use crate::serve::keys::KeyFiles;
-use crate::serve::make_data_dir;
-use crate::serve::privileges;
+use crate::serve::masters::Masters;
 use crate::serve::trust::now_s;
 use crate::serve::trust::pins::Pin;
+use crate::serve::{make_data_dir, privileges};
 
 /// `postern identity …`.
 pub(crate) fn identity(action: Identity) -> Result<(), Failure> {
     match action {
         Identity::Show { site, json } => show(&Site::of(&site)?, json),
         Identity::Dns { site, json } => dns(&Site::of(&site)?, json),
+        Identity::Rotate { secret: true, now, site, json, .. } => secret(&Site::of(&site)?, now, json),
         Identity::Rotate { finish: false, site, json, .. } => begin(&Site::of(&site)?, json),
-        Identity::Rotate { finish: true, now, site, json } => finish(&Site::of(&site)?, now, json),
+        Identity::Rotate { finish: true, now, site, json, .. } => finish(&Site::of(&site)?, now, json),
     }
 }
 
@@ -36,9 +39,8 @@ struct Site {
     domains: Vec<String>,
     host: String,
     port: u16,
+    data: PathBuf,
     files: KeyFiles,
-    /// A server runs here, with the key it started with.
-    is_running: bool,
 }
 
 impl Site {
@@ -48,10 +50,8 @@ impl Site {
         let config = Config::load(&flags)?;
         let data = &config.settings.general.data;
         make_data_dir(data, privileges::identity(&config.settings.run_as)?)?;
-        let mut is_running = false;
         let mut domains: Vec<String> = config.recipients.keys().cloned().collect();
         if let Some(mut client) = running(data)? {
-            is_running = true;
             let told = client.ask(Ask::Domains)?["domains"].take();
             domains = serde_json::from_value(told).map_err(|error| Failure::new(Code::Software, error.to_string()))?;
         }
@@ -72,7 +72,13 @@ impl Site {
         };
         let port = config.door.map_or(PORT_DEFAULT, |address| address.port());
         let port = if port == 0 { PORT_DEFAULT } else { port };
-        Ok(Self { domains, host, port, files: KeyFiles::of(data), is_running })
+        Ok(Self { domains, host, port, data: data.clone(), files: KeyFiles::of(data) })
+    }
+
+    /// Has the server that runs here, if one does, use what the files say now; why it does not.
+    fn tell_server(&self) -> Result<Option<String>, Failure> {
+        let Some(mut client) = running(&self.data)? else { return Ok(None) };
+        Ok(client.ask(Ask::OwnKeys).err().map(|failure| failure.what))
     }
 
     /// What stands in DNS when these keys are published.
@@ -225,20 +231,41 @@ fn finish(site: &Site, at_once: bool, as_json: bool) -> Result<(), Failure> {
     }
     let before = site.files.load()?;
     site.files.finish()?;
+    let untold = site.tell_server()?;
     if as_json {
         return print(&format!(
             "{}\n",
             json!({ "step": "finished", "current": next.public().to_string(), "old": before.public().to_string(),
-                "restart": site.is_running })
+                "restart": untold.is_some() })
         ));
     }
-    let restart = if site.is_running { "Start the server again: until then it uses the old key.\n" } else { "" };
+    let restart = restart(untold);
     print(&format!(
         "The next key is the key; the old one is kept as {}.\n{restart}\
          Then publish what `postern identity dns` prints now, and have those who have pinned you remove {}\n",
         site.files.old.display(),
         before.public(),
     ))
+}
+
+/// The secret of the gate, in one step.
+fn secret(site: &Site, at_once: bool, as_json: bool) -> Result<(), Failure> {
+    Masters::change(&site.data, at_once, now_s())?;
+    let untold = site.tell_server()?;
+    if as_json {
+        return print(&format!("{}\n", json!({ "step": "secret", "void": at_once, "restart": untold.is_some() })));
+    }
+    let what = if at_once {
+        "There is another secret. All tickets are void: peers come by cookie once, and get new ones."
+    } else {
+        "There is another secret; the one before is kept beside it until its last ticket has expired."
+    };
+    print(&format!("{what}\n{}", restart(untold)))
+}
+
+/// What to do when a server runs that could not be told.
+fn restart(untold: Option<String>) -> String {
+    untold.map_or_else(String::new, |why| format!("Start the server again: it goes on with what it has ({why}).\n"))
 }
 
 fn published(current: &KeyPair, next: Option<&KeyPair>) -> Vec<PublicKey> {

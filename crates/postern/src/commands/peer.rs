@@ -20,13 +20,16 @@ use crate::serve::trust::pins::{Pin, PinFile};
 /// `postern peer …`.
 pub(crate) fn peer(action: Peer) -> Result<(), Failure> {
     match action {
-        Peer::Add { what, key: Some(key), at, server } => {
-            door(PeerChange { domain: what.clone(), key: Some(key), at, add: true }, &server)?;
+        Peer::Add { what, key: Some(key), at, enforce, server } => {
+            door(PeerChange { domain: what.clone(), key: Some(key), at, enforce, add: true }, &server)?;
             print(&format!("{what} is a peer of the postern: whoever holds that key is {what}\n"))
         }
         Peer::Add { what, key: None, server, .. } => change(&what, true, &server),
         Peer::Rm { what, key: Some(key), server } => {
-            if !door(PeerChange { domain: what.clone(), key: Some(key), at: None, add: false }, &server)? {
+            if !door(
+                PeerChange { domain: what.clone(), key: Some(key), at: None, enforce: false, add: false },
+                &server,
+            )? {
                 return Err(not_pinned(&format!("that key of {what}")));
             }
             print(&format!("that key of {what} is no longer pinned\n"))
@@ -49,7 +52,7 @@ pub(crate) fn peer(action: Peer) -> Result<(), Failure> {
 
 /// Keys of a domain, when it has some, and its pin for port 25, when it has one.
 fn remove(what: &str, server: &ServerArgs) -> Result<(), Failure> {
-    let whole = PeerChange { domain: what.to_owned(), key: None, at: None, add: false };
+    let whole = PeerChange { domain: what.to_owned(), key: None, at: None, enforce: false, add: false };
     // An address has no keys.
     let had_keys = whole.clone().checked().is_ok() && door(whole, server)?;
     match change(what, false, server) {
@@ -137,8 +140,9 @@ fn listed(pins: &Value) -> String {
     }
     for (domain, peer) in pins["door"].as_object().into_iter().flatten() {
         let at = peer["at"].as_str().map_or_else(String::new, |at| format!(" at {at}"));
+        let mode = if peer["enforce"] == true { ", enforced" } else { "" };
         for key in peer["keys"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            out.push_str(&format!("{domain:<40} postern{at}, key {key}\n"));
+            out.push_str(&format!("{domain:<40} postern{at}{mode}, key {key}\n"));
         }
     }
     if out.is_empty() { "nothing is pinned\n".to_owned() } else { out }

@@ -148,6 +148,8 @@ section! {
         backlog_low: u64 = default "50";
         /// Known networks wait in accept queues of their own where the kernel can do that; off: in one line with all others.
         steering: SteeringSetting = default "\"auto\"";
+        /// Whether it is pressure when something is scarce on the whole server, for tests only: they share their machine.
+        pressure: bool = hidden "true";
     }
 }
 

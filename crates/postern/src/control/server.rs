@@ -27,6 +27,7 @@ use crate::exit::{Code, Failure};
 use crate::serve::Shared;
 use crate::serve::judging::Judging;
 use crate::serve::modes::ModesHandle;
+use crate::serve::own::OwnKeys;
 use crate::serve::peers::DoorPeers;
 use crate::serve::queue;
 use crate::serve::status::StatusSource;
@@ -44,6 +45,8 @@ pub(crate) struct Owners {
     pub(crate) judging: Judging,
     /// Peers of the postern with pinned keys.
     pub(crate) peers: DoorPeers,
+    /// Our own keys; `None`: no postern.
+    pub(crate) own: Option<OwnKeys>,
     /// Which domains are ours.
     pub(crate) policy: Shared<Policy>,
     /// What `status` shows.
@@ -168,6 +171,8 @@ async fn answer(ask: Ask, owners: &Owners) -> (Result<Value, Failure>, Option<Bo
         Ask::Learn { seeds } => learn(owners, seeds).await,
         Ask::Pin { change } => trust::pin(owners, change).await,
         Ask::Peer { change } => trust::peer(owners, change),
+        Ask::OwnKeys => own_keys(owners),
+        Ask::PanicDoor => Ok(json!({ "done": owners.status.panic_door() })),
         Ask::Domains => Ok(json!({ "domains": trust::domains(owners) })),
         Ask::Bypass { on } => trust::bypass(owners, on),
         Ask::BufferGet { id } => return get(owners, &id).await,
@@ -211,6 +216,11 @@ async fn reload(owners: &Owners) -> Result<Value, Failure> {
     let stopping = || Failure::new(Code::Unavailable, "the server is stopping");
     owners.reload.send(done).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?
+}
+
+/// A server without a postern has none in use, and so uses the ones that are there.
+fn own_keys(owners: &Owners) -> Result<Value, Failure> {
+    owners.own.as_ref().map_or(Ok(Value::Null), OwnKeys::reload)
 }
 
 async fn list(

@@ -36,6 +36,9 @@ pub(crate) struct DoorPeer {
     /// `host:port` of its postern; else DNS says where that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<String>,
+    /// While its postern is silent, mail goes to a proven server only. The domain may ask for it too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) enforce: bool,
     /// Seconds since 1970.
     pub(crate) added_unix_s: u64,
 }
@@ -49,6 +52,8 @@ pub(crate) struct PeerChange {
     pub(crate) key: Option<String>,
     /// `host:port`; `None` leaves it.
     pub(crate) at: Option<String>,
+    /// Enforce from now on; `false` leaves it.
+    pub(crate) enforce: bool,
     /// Add, or remove.
     pub(crate) add: bool,
 }
@@ -143,6 +148,7 @@ impl PeerFile {
         let peer = self.peers.entry(change.domain.clone()).or_insert_with(|| DoorPeer {
             keys: Vec::new(),
             at: None,
+            enforce: false,
             added_unix_s: now_unix_s,
         });
         if !peer.keys.contains(key) {
@@ -155,6 +161,7 @@ impl PeerFile {
         if change.at.is_some() {
             peer.at.clone_from(&change.at);
         }
+        peer.enforce |= change.enforce;
         Ok(*self != before)
     }
 

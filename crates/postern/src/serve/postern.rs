@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,11 +12,11 @@ use postern_doors::{Admission, CalloutCache, Policy};
 use postern_drain::{Doors, OutboundOptions, PinnedDoor};
 use postern_identity::keys::{KeyDesk, KeyProof, KeyQuestion, ProvenBy};
 use postern_net::dns::{Resolver, ResolverOptions};
-use postern_net::door::{DoorClient, DoorClientOptions, KeyPair, PublicKey, Purse, ServerProfile};
+use postern_net::door::{DoorClient, DoorClientOptions, PublicKey, Purse};
 use postern_net::mx::MxFinder;
 use postern_net::published::Roots;
+use postern_proto::door::Mode;
 use postern_proto::door::limits::PORT_DEFAULT;
-use postern_proto::door::{Keyring, Master, Mode};
 use postern_proto::envelope::Via;
 use postern_proto::mode::Modes;
 use postern_proto::session::{SessionLimits, SessionOptions};
@@ -25,8 +24,10 @@ use postern_spool::Spool;
 use postern_trust::{Book, Class};
 use serde_json::{Value, json};
 
+use super::masters::Masters;
+use super::own::OwnKeys;
 use super::peers::{DoorPeers, PeerFile, make_door_dir};
-use super::{Shared, files, proofs};
+use super::{Shared, proofs, random};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
 use crate::serve::trust::now_s;
@@ -39,7 +40,7 @@ pub(super) struct Wiring<'a> {
     pub(super) admission: &'a Admission,
     pub(super) callouts: Option<CalloutCache>,
     pub(super) keys: KeyDesk,
-    pub(super) own: &'a KeyPair,
+    pub(super) own: &'a OwnKeys,
     pub(super) config: &'a Config,
 }
 
@@ -49,14 +50,14 @@ pub(super) struct Wiring<'a> {
 /// The secret cannot be kept, or the thread cannot be started.
 pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern, Failure> {
     let Wiring { spool, policy, modes, admission, callouts, keys, own, config } = wiring;
-    let master = master(&config.settings.general.data)?;
+    let masters = Masters::load(&config.settings.general.data, now_s())?;
     let door = &config.settings.door;
     let options = GateOptions {
         strangers_per_second: door.strangers_per_second,
         work_ns: door.work_ns,
         ..GateOptions::default()
     };
-    let gate = Gate::new(Keyring::new(&master, now_s()), options, random()?);
+    let gate = Gate::new(masters.keyring(now_s()), options, random()?);
     let prover = Arc::new(Desk { keys, book: admission.book.clone() });
     let smtp = &config.settings.smtp;
     let session = SessionOptions {
@@ -72,11 +73,12 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
         ..SessionOptions::new(config.hostname.clone(), Via::Postern)
     };
     let gate = Arc::new(Mutex::new(gate));
+    own.attach_gate(Arc::clone(&gate));
     let options = PosternOptions {
         // Whose key it is was proven: nobody asks DNS about the address as well.
         admission: Some(Admission { identity: None, ..admission.clone() }),
         callouts,
-        ..PosternOptions::new(sockets, gate, ServerProfile::new(own), master.reset_secret(), prover, session)
+        ..PosternOptions::new(sockets, gate, own.profile(), masters.reset.reset_secret(), prover, session)
     };
     Postern::start(spool, policy, modes, options).map_err(|error| Failure::new(Code::Os, format!("postern: {error}")))
 }
@@ -85,7 +87,7 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
 ///
 /// # Errors
 /// The resolver's, or the purse's.
-pub(super) fn outbound(config: &Config, own: Option<&KeyPair>, peers: &DoorPeers) -> Result<OutboundOptions, Failure> {
+pub(super) fn outbound(config: &Config, own: Option<&OwnKeys>, peers: &DoorPeers) -> Result<OutboundOptions, Failure> {
     let dns = &config.settings.dns;
     let resolver = Resolver::with_options(&ResolverOptions {
         server: dns.resolver,
@@ -106,11 +108,12 @@ pub(super) fn outbound(config: &Config, own: Option<&KeyPair>, peers: &DoorPeers
     Ok(OutboundOptions { mx, roots: Roots::Mozilla, doors })
 }
 
-fn doors(config: &Config, own: &KeyPair, domain: String, peers: &DoorPeers) -> Result<Doors, Failure> {
+fn doors(config: &Config, own: &OwnKeys, domain: String, peers: &DoorPeers) -> Result<Doors, Failure> {
     let data = &config.settings.general.data;
     let dir = make_door_dir(data).map_err(|error| Failure::io(Code::CannotCreate, data.display(), &error))?;
     let purse = Purse::open(&dir.join("purse")).map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
-    let client = DoorClient::new(DoorClientOptions::new(own.clone(), domain.clone(), purse.clone()));
+    let client = DoorClient::new(DoorClientOptions::new(own.key(), domain.clone(), purse.clone()));
+    own.attach_client(client.clone());
     let mut follow = peers.follow();
     let pins = Arc::new(ArcSwap::from_pointee(pinned(&follow.borrow_and_update())));
     let published = Arc::clone(&pins);
@@ -123,7 +126,8 @@ fn doors(config: &Config, own: &KeyPair, domain: String, peers: &DoorPeers) -> R
     Ok(Doors { opener: Arc::new(client), purse, pins, org: domain.clone(), domain })
 }
 
-/// Peers whose place the operator has told; of the others DNS says where they are, and the pin whose key counts.
+/// Peers whose place the operator has told; of the others DNS says where they are, and the pin whose key counts. What the
+/// domain itself enforces counts beside the pin.
 fn pinned(file: &PeerFile) -> HashMap<String, PinnedDoor> {
     let door = |(domain, peer): (&String, &super::peers::DoorPeer)| {
         let (host, port) = peer.at.as_deref().map_or((domain.as_str(), PORT_DEFAULT), |at| {
@@ -131,35 +135,10 @@ fn pinned(file: &PeerFile) -> HashMap<String, PinnedDoor> {
             (host.trim_matches(['[', ']']), port.parse().unwrap_or(PORT_DEFAULT))
         });
         let keys: Vec<PublicKey> = peer.keys.iter().filter_map(|key| key.parse().ok()).collect();
-        (!keys.is_empty())
-            .then(|| (domain.clone(), PinnedDoor { host: host.to_owned(), port, keys, mode: Mode::Prefer }))
+        let mode = if peer.enforce { Mode::Enforce } else { Mode::Prefer };
+        (!keys.is_empty()).then(|| (domain.clone(), PinnedDoor { host: host.to_owned(), port, keys, mode }))
     };
     file.peers.iter().filter_map(door).collect()
-}
-
-/// `DATA/door/master`, 32 random octets: all keys of the gate come from it. Lost, every ticket is void, and no mail.
-fn master(data: &Path) -> Result<Master, Failure> {
-    let failed = |error: std::io::Error| Failure::io(Code::CannotCreate, data.join("door/master").display(), &error);
-    let path = make_door_dir(data).map_err(failed)?.join("master");
-    match std::fs::read(&path) {
-        Ok(octets) => octets.try_into().map(Master::new).map_err(|octets: Vec<u8>| {
-            Failure::new(Code::Data, format!("{}: {} octets are no secret of 32", path.display(), octets.len()))
-                .cure("remove the file: a new one is made, and peers get new tickets")
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let octets: [u8; 32] = random()?;
-            files::replace(&path, &octets).map_err(failed)?;
-            files::give_to_owner_of(data, &path).map_err(failed)?;
-            Ok(Master::new(octets))
-        }
-        Err(error) => Err(failed(error)),
-    }
-}
-
-fn random<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut octets = [0; N];
-    getrandom::fill(&mut octets).map_err(|error| Failure::new(Code::Os, format!("random bytes: {error}")))?;
-    Ok(octets)
 }
 
 /// Whose key: what DNS and pins say; and who is known, what the book says.
@@ -195,6 +174,7 @@ pub(super) struct Counters {
     stats: Arc<postern_doors::postern::PosternStats>,
     sessions: Arc<postern_doors::DoorStats>,
     gate: postern_doors::gate::SharedGate,
+    panic: Box<dyn Fn()>,
 }
 
 impl Counters {
@@ -204,11 +184,16 @@ impl Counters {
             stats: Arc::clone(postern.stats()),
             sessions: Arc::clone(postern.sessions()),
             gate: postern.shared_gate(),
+            panic: Box::new(postern.panic_injector()),
         }
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    pub(super) fn panic_thread(&self) {
+        (self.panic)();
     }
 
     pub(super) fn show(&self) -> Value {
@@ -242,8 +227,8 @@ fn show_gate(gate: &postern_doors::gate::GateStats) -> Value {
         "level": gate.level, "received": gate.received, "passed": gate.passed, "by_id": gate.passed_known_id,
         "by_ticket": gate.admitted_ticket, "by_cookie": gate.admitted_cookie, "by_both": gate.admitted_both,
         "answered": gate.answered, "unanswered": gate.unanswered, "garbage": gate.garbage, "bad_id": gate.bad_id,
-        "id_elsewhere": gate.id_elsewhere, "no_token": gate.no_token, "bad_ticket": gate.bad_ticket,
-        "burnt_ticket": gate.burnt_ticket, "bad_cookie": gate.bad_cookie, "untimely_cookie": gate.untimely_cookie,
+        "id_elsewhere": gate.id_elsewhere, "old_id": gate.old_id, "no_token": gate.no_token, "bad_ticket": gate.bad_ticket,
+        "burnt_ticket": gate.burnt_ticket, "over_share": gate.over_share, "bad_cookie": gate.bad_cookie, "untimely_cookie": gate.untimely_cookie,
         "used": gate.used_cookie, "appointments": gate.appointments, "full": gate.full,
         "prefixes": gate.prefixes, "waiting": gate.waiting, "fair_wait_ms": gate.fair_wait_ms,
     })
@@ -251,3 +236,33 @@ fn show_gate(gate: &postern_doors::gate::GateStats) -> Value {
 
 /// For one look-up of a domain's door or servers.
 const LOOK_UP: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use postern_net::door::KeyPair;
+
+    use super::*;
+    use crate::serve::peers::PeerChange;
+
+    #[test]
+    fn a_peer_that_is_added_with_enforce_is_pinned_so() {
+        let key = KeyPair::from_pkcs8(&KeyPair::generate().expect("randomness")).expect("a key").public().to_string();
+        let (mut file, at) = (PeerFile::default(), Some("[2001:db8::1]:4000".to_owned()));
+        let strict = PeerChange {
+            domain: "strict.example".into(),
+            key: Some(key.clone()),
+            at: at.clone(),
+            enforce: true,
+            add: true,
+        };
+        let usual = PeerChange { domain: "usual.example".into(), enforce: false, ..strict.clone() };
+        for change in [&strict, &usual] {
+            file.change(change, 0).expect("added");
+        }
+        let pins = pinned(&file);
+        let pin =
+            |mode| PinnedDoor { host: "2001:db8::1".into(), port: 4000, keys: vec![key.parse().expect("a key")], mode };
+        assert_eq!(pins["strict.example"], pin(Mode::Enforce));
+        assert_eq!(pins["usual.example"], pin(Mode::Prefer));
+    }
+}

@@ -1,4 +1,4 @@
-//! What can change while the server runs: domains, recipients, routes, configured modes, certificate.
+//! What can change while the server runs: domains, recipients, routes, configured modes, certificate, our own keys.
 //!
 //! It publishes whole snapshots that doors and drain read; a configuration that does not hold
 //! leaves the old one in force. What needs a restart is named, never half applied.
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::judging::Judging;
 use super::modes::{Configured, ModesHandle};
 use super::names::NameSources;
+use super::own::OwnKeys;
 use super::{Shared, doors};
 use crate::args::ServeArgs;
 use crate::config::Config;
@@ -32,6 +33,7 @@ pub(super) struct Reloader {
     /// A cache for callouts was opened at the start.
     callouts: bool,
     drain: Option<DrainHandle>,
+    own: Option<OwnKeys>,
 }
 
 impl Reloader {
@@ -47,12 +49,13 @@ impl Reloader {
         let policy = Arc::new(ArcSwap::from_pointee(doors::policy(&config, &names, None)));
         let routes = Arc::new(ArcSwap::from_pointee(routes(&config)));
         let callouts = config.has_callouts();
-        Self { flags, config, names, policy, routes, modes, certificate, judging, callouts, drain: None }
+        Self { flags, config, names, policy, routes, modes, certificate, judging, callouts, drain: None, own: None }
     }
 
-    /// Who is woken after a change.
-    pub(super) fn attach(&mut self, drain: DrainHandle) {
+    /// Who is woken after a change, and who reads our own keys again.
+    pub(super) fn attach(&mut self, drain: DrainHandle, own: Option<OwnKeys>) {
         self.drain = Some(drain);
+        self.own = own;
         self.publish_policy();
     }
 
@@ -83,6 +86,9 @@ impl Reloader {
         let config = self.in_this_data_dir(config)?;
         if let Err(error) = self.certificate.reload() {
             tracing::error!(%error, "reload: the old certificate stays in use");
+        }
+        if let Some(Err(error)) = self.own.as_ref().map(OwnKeys::reload) {
+            tracing::error!(%error, "reload: our own keys stay as they are");
         }
         complain(self.names.load(&config.recipients));
         self.routes.store(Arc::new(routes(&config)));

@@ -37,6 +37,11 @@ pub(crate) struct StatusSource {
 }
 
 impl StatusSource {
+    /// Makes the postern's thread panic, where there is one.
+    pub(crate) fn panic_door(&self) -> bool {
+        self.door.as_ref().map(super::postern::Counters::panic_thread).is_some()
+    }
+
     /// One object.
     pub(crate) async fn show(&self, owners: &Owners) -> Value {
         let drain = owners.drain.stats();

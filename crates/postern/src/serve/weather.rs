@@ -87,6 +87,8 @@ pub(super) struct WeatherTask {
     path: PathBuf,
     started: Instant,
     limits: Limits,
+    /// Whether the gauge is asked.
+    heeds_pressure: bool,
     gauge: Gauge,
     weather: Weather,
     promise: Promise,
@@ -112,6 +114,7 @@ impl WeatherTask {
             path,
             started: Instant::now(),
             limits: Limits::new(config),
+            heeds_pressure: config.settings.auto.pressure,
             gauge: Gauge::new(Marks::default()),
             weather,
             promise: Promise::new(millis(config.settings.auto.promised_delay.0)),
@@ -155,7 +158,7 @@ impl WeatherTask {
             drain_backlog_s: self.readings.drain_backlog_s,
             ..self.limits.readings(watched.doors.crowds(), &spool, self.lag.usual_ms())
         };
-        let pressure = self.gauge.read_at(self.now_ms(), &self.readings);
+        let pressure = self.gauged();
         if pressure.level != self.pressure.level {
             let cause = pressure.cause.or(self.pressure.cause).map_or("", |cause| cause.as_str());
             tracing::info!(cause, "pressure: {} -> {}", self.pressure.level.as_str(), pressure.level.as_str());
@@ -163,6 +166,13 @@ impl WeatherTask {
         self.pressure = pressure;
         watched.gauges.pressure.publish(pressure);
         watched.desk.hear_level(pressure.level);
+    }
+
+    fn gauged(&mut self) -> Pressure {
+        match self.heeds_pressure {
+            true => self.gauge.read_at(self.now_ms(), &self.readings),
+            false => Pressure::default(),
+        }
     }
 
     /// What waits, what leaves, and what follows for the modes.

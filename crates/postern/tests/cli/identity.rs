@@ -170,7 +170,7 @@ fn a_running_server_says_which_domains_are_its_own() {
     assert_eq!(shown["domains"], serde_json::json!(["ours.example", "too.example"]));
     server.command(&["identity", "rotate", "--data", "postern-data"]);
     let done = run(dir.path(), &["identity", "rotate", "--finish", "--now", "--data", "postern-data"]).out;
-    assert!(done.contains("Start the server again"), "{done}");
+    assert!(!done.contains("Start the server again"), "no postern, no key in use: {done}");
 }
 
 #[test]
@@ -188,10 +188,12 @@ fn a_peer_with_its_key_is_kept_by_a_running_server_and_without_one() {
     run(friend.path(), &["identity", "rotate", "-c", "c.toml"]);
     let next = value(friend.path(), &["identity", "show", "--json", "-c", "c.toml"])["next"]["public"].clone();
     let next = next.as_str().expect("a key");
-    run(dir.path(), &["peer", "add", "friend.example", next]);
+    run(dir.path(), &["peer", "add", "friend.example", next, "--enforce"]);
     let server = Server::spawn(dir.path(), &["-c", "s.toml"]);
     let pins: Value = serde_json::from_str(&server.command(&["peer", "ls", "--json"]).out).expect("JSON");
     assert_eq!(pins["door"]["friend.example"]["keys"], serde_json::json!([key, next]));
+    assert_eq!(pins["door"]["friend.example"]["enforce"], true);
+    assert!(server.command(&["peer", "ls"]).out.contains("postern at mx.friend.example:2526, enforced, key "));
 
     assert_eq!(server.command(&["peer", "rm", "friend.example", &key]).code, 0);
     assert_eq!(server.command(&["peer", "rm", "friend.example", &key]).code, 65);

@@ -61,7 +61,8 @@ pub(crate) fn message(fields: &str, body: &str) -> String {
     )
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// SpamAssassin's first judgement takes half of this on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks as the drain does; a filter that may take `timeout` is never waited for much longer.
 fn ask_within(place: &str, timeout: Duration, meta: &Meta, body: Content<'_>) -> Result<Finding, FilterError> {

@@ -12,14 +12,14 @@ mod traffic;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use crate::filters::{ask, message};
 use crate::harness::filters::{FilterDaemon, Which};
 use crate::harness::postern::Postern;
-use crate::harness::{Peers, wait_for};
+use crate::harness::{Peers, wait_for, wait_within};
 use crate::postern;
 use account::{Account, copies, queue};
 use traffic::{Answer, Letter, Post, Record};
@@ -35,6 +35,10 @@ const SUSPECT: Ipv4Addr = Ipv4Addr::new(127, 44, 0, 0);
 /// Never seen; every third message of theirs is spam.
 const BOTS: Ipv4Addr = Ipv4Addr::new(127, 21, 0, 0);
 
+/// How long it may take to judge what has gathered: 150 messages in two workers, and SpamAssassin on a busy machine takes
+/// seconds for each.
+const AFTER_A_STORM: Duration = Duration::from_secs(240);
+
 /// Clients of each network that fill the buffer: numbers 30 to 33.
 const FILLERS: std::ops::Range<u8> = 30..34;
 
@@ -44,12 +48,13 @@ fn one_of(network: Ipv4Addr, n: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, n)
 }
 
-/// The marks of `auto` are seconds instead of minutes; all else is as it is for everybody.
+/// The marks of `auto` are seconds instead of minutes, and what else this machine does is no pressure: tests run beside
+/// compilers, and a server that is short of processor greylists suspects and collects. All else is as it is for everybody.
 fn config(deliver: &str, filter: &FilterDaemon, timeout: &str) -> String {
     format!(
         "deliver = \"{deliver}\"\n[smtp]\noutcome_timeout = \"4s\"\nxclient_from = [\"127.0.0.1/32\"]\n[recipients]\n\"example.com\" = \"any\"\n\
          [dns]\nidentity = false\n[trust]\npinned = [\"{PINNED}/16\"]\nsnapshot_every = \"1s\"\n[drain]\nretry_first = \"1s\"\n\
-         [auto]\nfilter_down = \"1s\"\noutcome_slow = \"5s\"\nstorm_min = \"2s\"\ncalm_after = \"1s\"\nbacklog_low = 5\n\
+         [auto]\npressure = false\nfilter_down = \"1s\"\nstorm_min = \"2s\"\ncalm_after = \"1s\"\nbacklog_low = 5\n\
          [filter.judge]\nuse = \"{}\"\ntimeout = \"{timeout}\"\nworkers = 2\n",
         filter.place()
     )
@@ -102,8 +107,12 @@ fn in_mode(server: &Postern, wanted: &str) -> Option<String> {
     (mode == wanted).then_some(why)
 }
 
+fn wait_until_through(server: &Postern) {
+    wait_within(AFTER_A_STORM, "the domain to come back", || in_mode(server, "through"));
+}
+
 fn wait_until_empty(server: &Postern) {
-    wait_for("the buffer to be empty", || {
+    wait_within(AFTER_A_STORM, "the buffer to be empty", || {
         let spool = server.status(postern())?["spool"].clone();
         (spool["items"].as_u64()? == spool["dead"].as_u64()?).then_some(())
     });
@@ -197,10 +206,15 @@ fn weather_out(which: Which, event: Event) {
         (_, Which::Spamd) => "10s",
         _ => "2s",
     };
-    let server = Postern::start_with_config(postern(), &config("maildir:{dir}/mail", &filter, timeout), &[]);
+    let mut config = config("maildir:{dir}/mail", &filter, timeout);
+    if event != Event::Slowed {
+        // It is to collect because the filter is away, and not because it was slow before on a busy machine.
+        config = config.replace("[auto]\n", "[auto]\noutcome_slow = \"10m\"\n");
+    }
+    let server = Postern::start_with_config(postern(), &config, &[]);
     teach(&server);
     let post = Post::new(server.port);
-    let (breath, each) = if which == Which::Spamd { (2_000, 5) } else { (300, 12) };
+    let (breath, each) = if which == Which::Spamd { (5_000, 5) } else { (300, 12) };
     let why = while_flooded(&post, Duration::from_millis(breath), || {
         wait_for_taken(&post, 16);
         wait_for("spam to be answered", || (post.count(is_answered_spam) > 0).then_some(()));
@@ -215,7 +229,7 @@ fn weather_out(which: Which, event: Event) {
     assert_eq!(in_mode(&server, "through"), None, "the filter is still away");
     let waiting = queue(&server);
     event.passes(&mut filter);
-    wait_for("the domain to come back", || in_mode(&server, "through"));
+    wait_until_through(&server);
     wait_until_empty(&server);
     // As before the storm: what the filter refuses is refused in the session.
     post.send(one_of(PINNED, 1), [false, true].map(|spam| Letter::new("ann@example.com", spam)));
@@ -235,29 +249,33 @@ fn weather_out(which: Which, event: Event) {
 
 /// Of what waited when the filter came back, the better class left first, but for one message in sixteen.
 fn assert_drained_best_first(account: &Account, waiting: &[Value]) {
-    let classes: BTreeSet<u64> = waiting.iter().filter_map(|item| item["class"].as_u64()).collect();
-    assert!([0, 1, 3].iter().all(|class| classes.contains(class)), "classes that waited: {classes:?}");
-    let of_suspect = |record: &&Record| record.peer.octets()[..2] == SUSPECT.octets()[..2];
-    // On a busy machine a suspect is greylisted, and none of his mail is here.
-    let suspects = account.records.iter().filter(of_suspect).filter(|record| record.answer == Answer::Taken).count();
-    assert_eq!(classes.contains(&4), suspects > 0, "classes that waited: {classes:?}");
-    let rank =
-        |peer: Ipv4Addr| WORST_FIRST.iter().rev().position(|network| network.octets()[..2] == peer.octets()[..2]);
-    let fillers = account.records.iter().filter(|record| FILLERS.contains(&record.peer.octets()[3]));
-    let left = |number: u32| account.copies.get(&number).and_then(|copies| copies.first()).map(|copy| copy.at);
-    let mut order: Vec<_> = fillers.filter_map(|record| Some((left(record.number)?, rank(record.peer)?))).collect();
+    let class_of = |item: &Value| item["class"].as_u64().expect("a class");
+    let classes: BTreeSet<u64> = waiting.iter().map(class_of).collect();
+    assert!([0, 1, 3, 4].iter().all(|class| classes.contains(class)), "classes that waited: {classes:?}");
+    // Those with which the drain finds out that the filter is away are tried again on their own schedule.
+    let untried = waiting.iter().filter(|item| item["attempts"] == 0 && item["leased"] == false);
+    let mut order: Vec<_> = untried.map(|item| (left(account, item), class_of(item))).collect();
     order.sort_unstable();
-    let order: Vec<usize> = order.into_iter().map(|(_, rank)| rank).collect();
-    let shown: String = order.iter().map(|rank| ['P', 'k', 'n', 's'][*rank]).collect();
+    let order: Vec<u64> = order.into_iter().map(|(_, class)| class).collect();
+    let shown: String = order.iter().map(u64::to_string).collect();
     println!("{shown}");
-    // One in sixteen, those under way in two workers, and as many beside them in the Maildir's threads.
-    let may_pass = order.len() / 16 + 4;
-    let passed = |(at, rank): (usize, &usize)| order[..at].iter().filter(|before| *before > rank).count();
-    let late = order.iter().enumerate().filter(|(at, rank)| passed((*at, rank)) > may_pass).count();
-    // Those with which the drain found out that the filter was away are tried again on their own schedule.
-    assert!(late <= LATE_MAX, "{late} of {} left behind more than {may_pass} of a lower class:\n{shown}", order.len());
+    // One in sixteen of all that left before, two turns of theirs that may be owed by then, those under way in two
+    // workers, and as many beside them in the Maildir's threads.
+    let may_pass = |at: usize| at / 16 + 6;
+    let passed = |(at, class): (usize, &u64)| order[..at].iter().filter(|before| *before > class).count();
+    let late = order.iter().enumerate().filter(|(at, class)| passed((*at, class)) > may_pass(*at)).count();
+    assert!(late <= LATE_MAX, "{late} of {} left behind too many of a lower class:\n{shown}", order.len());
 }
 
+/// When a message that waited was written to its mailbox.
+fn left(account: &Account, item: &Value) -> SystemTime {
+    let id = item["id"].as_str().expect("an id");
+    let record = account.records.iter().find(|record| record.words.ends_with(id));
+    let copies = record.and_then(|record| account.copies.get(&record.number));
+    copies.and_then(|copies| copies.first()).unwrap_or_else(|| panic!("{item} is nowhere")).at
+}
+
+/// Judgements that take much longer than the others: one in each worker when all was well again, and one more each.
 const LATE_MAX: usize = 4;
 
 #[test]

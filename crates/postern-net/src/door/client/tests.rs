@@ -14,6 +14,8 @@ use super::*;
 use crate::door::rig::{Act, Came, Rig, Tickets};
 use crate::door::{AltDoor, Grant};
 
+mod forged;
+
 const DOMAIN: &str = "friend.example";
 const DAY_S: u64 = 86_400;
 
@@ -103,6 +105,23 @@ async fn a_stranger_comes_by_hello_and_cookie_and_next_time_by_ticket() {
     let second = client.connect(&to(&rig)).await.expect("a second link");
     assert_eq!(rig.came(), [Came::Ticket]);
     assert_eq!(purse.tickets(DOMAIN), 2);
+    assert!(link.is_open() && second.is_open());
+}
+
+#[tokio::test]
+async fn another_key_of_ours_is_shown_by_the_next_attempt_and_ends_no_link() {
+    let (_dir, options, rig) = setup();
+    let client = DoorClient::new(options);
+    let link = client.connect(&to(&rig)).await.expect("a link");
+    let before = rig.idents();
+    let next = KeyPair::from_pkcs8(&KeyPair::generate().expect("made")).expect("a key");
+    client.clone().set_key(next.clone());
+    let second = client.connect(&to(&rig)).await.expect("a second link");
+    let after = rig.idents();
+    let shown = after.last().map(|(_, key)| key.clone());
+    assert_eq!(shown, Some(next.public().to_string()), "{before:?}");
+    assert!(before.iter().all(|(_, key)| *key != next.public().to_string()));
+    echo(&link, b"EHLO sender.example\r\n").await;
     assert!(link.is_open() && second.is_open());
 }
 
@@ -356,6 +375,10 @@ async fn a_server_with_another_key_is_not_talked_to_and_one_of_two_keys_is_enoug
     let none = DoorAddress { keys: Vec::new(), ..to(&rig) };
     assert!(matches!(client.connect(&none).await, Err(DoorError::Address(_))));
     assert!(rig.idents().is_empty());
+    let impostor = Rig::start();
+    let second = DoorAddress { addresses: vec![impostor.address], alternates: vec![rig.address], ..to(&rig) };
+    client.connect(&second).await.expect("by the second door, which has the key");
+    assert!(impostor.idents().is_empty());
     let both = DoorAddress { keys: vec![other, rig.key.public().clone()], ..to(&rig) };
     client.connect(&both).await.expect("a link");
 }

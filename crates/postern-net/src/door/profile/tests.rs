@@ -46,6 +46,20 @@ async fn both_sides_know_each_other_by_raw_keys_of_either_kind() {
 }
 
 #[tokio::test]
+async fn a_profile_shows_the_key_that_it_was_given_last_to_whoever_expects_either() {
+    let (old, new) = (key(), key());
+    let profile = ServerProfile::new(&old);
+    let copy = profile.clone();
+    for shown in [&old, &new] {
+        copy.show(shown);
+        let (tls, _) = client_rustls(&key(), &[old.public().clone(), new.public().clone()]);
+        let server = quinn::ServerConfig::clone(&profile.of(PeerClass::Known));
+        let (_far, near, _endpoints) = handshake(server, tls).await;
+        assert_eq!(peer_key(&near.expect("connected")).as_ref(), Some(shown.public()));
+    }
+}
+
+#[tokio::test]
 async fn a_server_with_another_key_is_refused_and_told_apart() {
     let server = key();
     let (tls, wrong) = client_rustls(&key(), &[key().public().clone()]);

@@ -3,6 +3,7 @@
 //! Replaced whole (written beside, synced, renamed, the directory synced). The digest is against a torn or rotten file, not
 //! against somebody who writes here: the directory is ours alone. Owns the format; the purse decides what is kept.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
@@ -64,9 +65,27 @@ struct StoredDoor {
     silent_since_s: Option<u64>,
 }
 
-/// All records, the one written longest ago first. What cannot be read is deleted.
-pub(super) fn read_all(dir: &Path) -> io::Result<Vec<(String, Record)>> {
+/// Why there is no record in a file.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The system did not give it to us: no right to, no descriptor left, a disk that fails. It may be good.
+    Unread(io::Error),
+    /// It is no record.
+    Rotten(String),
+}
+
+/// What a directory holds.
+pub(super) struct Found {
+    /// The one written longest ago first.
+    pub(super) records: Vec<(String, Record)>,
+    /// Files that the system did not give to us.
+    pub(super) unread: HashSet<PathBuf>,
+}
+
+/// All records. A file that is none is deleted; one that cannot be read stays: there may be a promise to enforce in it.
+pub(super) fn read_all(dir: &Path) -> io::Result<Found> {
     let mut found: Vec<(SystemTime, String, Record)> = Vec::new();
+    let mut unread = HashSet::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let extension = path.extension().and_then(|extension| extension.to_str());
@@ -83,11 +102,29 @@ pub(super) fn read_all(dir: &Path) -> io::Result<Vec<(String, Record)>> {
                 found.push((written, domain, record));
             }
             Ok(_) => discard(&path, "it has the name of another domain"),
-            Err(why) => discard(&path, &why),
+            Err(Fault::Rotten(why)) => discard(&path, &why),
+            Err(Fault::Unread(error)) => {
+                tracing::warn!(file = %path.display(), %error, "a record of the purse cannot be read; it is tried again");
+                unread.insert(path);
+            }
         }
     }
     found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    Ok(found.into_iter().map(|(_, domain, record)| (domain, record)).collect())
+    let records = found.into_iter().map(|(_, domain, record)| (domain, record)).collect();
+    Ok(Found { records, unread })
+}
+
+/// One domain's record; none when there is no file, or one that is no record.
+///
+/// # Errors
+/// The system's.
+pub(super) fn read_one(dir: &Path, domain: &str) -> io::Result<Option<Record>> {
+    match read(&path_of(dir, domain)) {
+        Ok((of, record)) => Ok((of == domain).then_some(record)),
+        Err(Fault::Unread(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(Fault::Unread(error)) => Err(error),
+        Err(Fault::Rotten(_)) => Ok(None),
+    }
 }
 
 /// Durable when it returns.
@@ -123,7 +160,7 @@ fn discard(path: &Path, why: &str) {
 }
 
 /// Named by a digest, so that no name of a domain is too long or too strange for the file system.
-fn path_of(dir: &Path, domain: &str) -> PathBuf {
+pub(super) fn path_of(dir: &Path, domain: &str) -> PathBuf {
     dir.join(&digest(domain.as_bytes())[..32]).with_extension(SUFFIX)
 }
 
@@ -135,12 +172,15 @@ fn digest(bytes: &[u8]) -> String {
     text
 }
 
-fn read(path: &Path) -> Result<(String, Record), String> {
-    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
+fn read(path: &Path) -> Result<(String, Record), Fault> {
+    let size = fs::metadata(path).map_err(Fault::Unread)?.len();
     if size > FILE_BYTES_MAX {
-        return Err(format!("it is {size} octets long"));
+        return Err(Fault::Rotten(format!("it is {size} octets long")));
     }
-    let content = fs::read(path).map_err(|error| error.to_string())?;
+    parse(&fs::read(path).map_err(Fault::Unread)?).map_err(Fault::Rotten)
+}
+
+fn parse(content: &[u8]) -> Result<(String, Record), String> {
     let end = content.iter().position(|octet| *octet == b'\n').ok_or("it has no header")?;
     let (header, body) = (&content[..end], &content[end + 1..]);
     if header != format!("{HEADER}{}", digest(body)).as_bytes() {

@@ -108,6 +108,27 @@ fn a_rotten_file_costs_its_domain_only() {
 }
 
 #[test]
+fn a_file_that_the_system_does_not_give_is_kept_and_tried_again() {
+    let (dir, purse) = purse();
+    purse.set_memory("friend.example", Some(memory())).expect("kept");
+    let entry = fs::read_dir(dir.path().join("purse")).expect("listed").next().expect("a file").expect("an entry");
+    let (path, aside) = (entry.path(), dir.path().join("aside"));
+    fs::rename(&path, &aside).expect("moved");
+    // A link to itself: an error of the system for root too.
+    std::os::unix::fs::symlink(&path, &path).expect("linked");
+    let purse = again(&dir);
+    assert!(fs::symlink_metadata(&path).is_ok(), "nothing was deleted");
+    assert_eq!(purse.memory("friend.example"), None);
+    assert!(purse.set_clock_offset("friend.example", 3600).is_err(), "nothing is written over what is not known");
+    assert!(purse.take("friend.example", NOW).is_err());
+    purse.put("other.example", grant(1), NOW).expect("others go on");
+    fs::rename(&aside, &path).expect("moved back");
+    assert_eq!(purse.memory("friend.example"), Some(memory()));
+    purse.set_clock_offset("friend.example", 3600).expect("kept");
+    assert_eq!(again(&dir).memory("friend.example"), Some(memory()));
+}
+
+#[test]
 fn what_a_crash_left_beside_is_swept_and_nobody_else_may_read() {
     let (dir, purse) = purse();
     purse.put("friend.example", grant(1), NOW).expect("put");

@@ -1,7 +1,7 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use super::{Queue, kernel_drops, open};
+use super::{Queue, WORKER, kernel_drops, open};
 
 /// An Initial (or, with another `first`, another long packet) with these octets as its token field, length included.
 fn long(first: u8, source_id: usize, field: &[u8]) -> Vec<u8> {
@@ -11,6 +11,12 @@ fn long(first: u8, source_id: usize, field: &[u8]) -> Vec<u8> {
     datagram.extend(std::iter::repeat_n(9, source_id));
     datagram.extend(field);
     datagram.resize(1_200, 0);
+    datagram
+}
+
+/// With the second octet that ids of ours have.
+fn to_us(mut datagram: Vec<u8>) -> Vec<u8> {
+    datagram[7] = WORKER;
     datagram
 }
 
@@ -25,6 +31,9 @@ fn kinds() -> Vec<(&'static str, Vec<u8>, Queue)> {
         ("cookie", long(0xc0, 20, &cookie(0x01)), Queue::Cookie),
         ("cookie's length, ticket's octet", long(0xc0, 8, &cookie(0x81)), Queue::Rest),
         ("ticket's length, cookie's octet", long(0xc0, 8, &ticket(0x01)), Queue::Rest),
+        ("with an id of ours", to_us(long(0xc0, 8, &ticket(0x81))), Queue::Established),
+        ("with an id of ours and no token", to_us(long(0xc0, 8, &[0])), Queue::Established),
+        ("0-RTT with an id of ours", to_us(long(0xd0, 8, &[0])), Queue::Rest),
         ("no token", long(0xc0, 8, &[0]), Queue::Rest),
         ("another length", long(0xc0, 8, &[0x40, 0x43, 0x81]), Queue::Rest),
         ("0-RTT", long(0xd0, 8, &ticket(0x81)), Queue::Rest),

@@ -2,7 +2,10 @@
 
 use std::vec::Vec;
 
-use super::{Keyring, Master};
+use super::{Former, Keyring, Master};
+use crate::door::cid::{check_cid, make_cid};
+use crate::door::limits::TICKET_LIFE_S;
+use crate::door::{Kind, PeerClass, Ticket, TicketBody, TicketFault, check_ticket, mint, open_ticket, token_of};
 
 const DAY: u64 = 86_400;
 const NOW: u64 = 20_000 * DAY + 12_345;
@@ -49,6 +52,77 @@ fn a_rolled_keyring_is_the_one_that_a_restart_would_make() {
         assert!(!rolled.roll(NOW));
         assert_eq!(rolled.gate_keys().collect::<Vec<_>>(), keys(NOW).gate_keys().collect::<Vec<_>>());
     }
+}
+
+/// A ticket of thirty days for friend.example.
+fn ticket(keys: &Keyring, now_s: u64) -> Ticket {
+    let body = TicketBody {
+        domain_tag: keys.domain_tag("friend.example"),
+        prefix_tag: keys.prefix_tag([192, 0, 2, 7].into()),
+        expiry_min: u32::try_from((now_s + TICKET_LIFE_S) / 60).expect("this side of 2106"),
+        class: PeerClass::Known,
+        rate_log: 0,
+        serial: 0,
+    };
+    mint(keys, Kind::Known, [9; 12], &body)
+}
+
+/// What the gate finds in it then, for a connection id that has never been.
+fn shown(keys: &Keyring, ticket: &Ticket, now_s: u64) -> Result<(), TicketFault> {
+    let (now, dcid) = (u32::try_from(now_s).expect("this side of 2106"), u128::from(now_s).to_be_bytes());
+    check_ticket(keys, &token_of(&ticket.bytes, &ticket.key, &dcid, now), &dcid, now)?;
+    let (_, body) = open_ticket(keys, &ticket.bytes, now)?;
+    let near = keys.is_prefix_tag(body.prefix_tag, [192, 0, 2, 200].into());
+    assert!(near && keys.is_domain_tag(body.domain_tag, "friend.example"), "at {now_s}");
+    assert!(!keys.is_domain_tag(body.domain_tag, "other.example"));
+    Ok(())
+}
+
+#[test]
+fn a_ticket_passes_at_every_hour_of_its_life_and_an_id_for_four_while_all_keys_roll() {
+    let mut rolled = keys(NOW);
+    let (ticket, cid) = (ticket(&rolled, NOW), make_cid(&rolled, 0, *b"random"));
+    for hours in 0..=40 * 24 {
+        let now_s = NOW + hours * 3600;
+        rolled.roll(now_s);
+        let wanted = match hours {
+            // To the end of the minute.
+            0..=720 => Ok(()),
+            // Past midnight the key of its day is the 36th.
+            721..837 => Err(TicketFault::Expired),
+            _ => Err(TicketFault::UnknownKey),
+        };
+        assert_eq!(shown(&rolled, &ticket, now_s), wanted, "after {hours} h");
+        assert_eq!(check_cid(&rolled, &cid), hours <= 4, "after {hours} h");
+        let fresh = make_cid(&rolled, 0, *b"moreof");
+        assert!(check_cid(&keys(now_s), &fresh), "one that was started at {hours} h");
+    }
+}
+
+#[test]
+fn another_master_refuses_nothing_that_the_one_before_gave_out_until_it_is_old() {
+    let (old, new) = (Master::new([7; 32]), Master::new([8; 32]));
+    let before = keys(NOW);
+    let (given, cid) = (ticket(&before, NOW), make_cid(&before, 0, *b"random"));
+    let former = Former { master: old, until_s: NOW + 60 };
+    let at = |now_s: u64| Keyring::after(Some(&former), &new, now_s);
+    // Epochs that had begun go on: what is made now is still the old one's.
+    assert_eq!(at(NOW + 60).gate_now(), before.gate_now());
+    let mut rolled = at(NOW + 60);
+    for hours in 0..=40 * 24 {
+        let now_s = NOW + 60 + hours * 3600;
+        rolled.roll(now_s);
+        assert_eq!(shown(&rolled, &given, now_s).is_ok(), hours < 720, "after {hours} h");
+        assert_eq!(check_cid(&rolled, &cid), hours <= 4, "after {hours} h");
+        let fresh = ticket(&rolled, now_s);
+        assert_eq!(shown(&at(now_s), &fresh, now_s), Ok(()), "by one that was started at {hours} h");
+        assert_eq!(shown(&Keyring::new(&new, now_s), &fresh, now_s).is_ok(), hours * 3600 + 12_405 >= DAY);
+    }
+    // Then it can go: nothing is known by it any more.
+    let end = NOW + 60 + Former::KEPT_S;
+    assert_eq!(at(end).gate_keys().collect::<Vec<_>>(), Keyring::new(&new, end).gate_keys().collect::<Vec<_>>());
+    // Without the one before, a thief's tickets are void at once.
+    assert!(shown(&Keyring::new(&new, NOW), &given, NOW).is_err());
 }
 
 #[test]

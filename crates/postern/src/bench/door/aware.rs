@@ -17,7 +17,7 @@ pub(super) fn measure(effort: Effort) -> Result<Vec<Value>, Failure> {
     let mut rows = Vec::new();
     for attack in [Attack::ForgedId, Attack::ForgedTicket, Attack::ForgedCookie, Attack::Aware] {
         for times in [0.25, 0.5, 0.9, 1.0, 1.5, 2.0, 4.0] {
-            let subject = Subject::ours(Ours { gate_work_ns: SLOW_NS })?;
+            let subject = Subject::ours(Ours { work_ns: SLOW_NS, ..Ours::default() })?;
             let mut played = plan(&subject, effort);
             played.attacks.push(assault(attack, (f64::from(SLOW_RATE) * times) as u32));
             let mut row = round(&subject, &format!("{OURS}, slowed, {attack} at {times}x"), &played)?;

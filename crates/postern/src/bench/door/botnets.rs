@@ -5,7 +5,7 @@ use postern_flood::Network;
 use postern_flood::door::Attack;
 use serde_json::{Value, json};
 
-use super::server::{OURS, Ours, Subject};
+use super::server::{OURS, Ours, Subject, Way};
 use super::{assault, plan, round};
 use crate::bench::storm::Effort;
 use crate::exit::Failure;
@@ -17,23 +17,28 @@ pub(super) const STRANGERS: &str = "door: an honest stranger among attacking pre
 /// Real ClientHellos from 10,000 addresses in as many prefixes, 20 times what a core can shake hands with.
 pub(super) fn abandoned(effort: Effort) -> Result<Vec<Value>, Failure> {
     let mut rows = Vec::new();
-    for (name, start) in Subject::each() {
-        let subject = start()?;
+    for way in Way::ALL {
+        let subject = way.start(0)?;
         let mut played = plan(&subject, effort);
         played.attacks.push(assault(Attack::Abandon, 20 * HANDSHAKES_PER_SECOND));
-        rows.push(round(&subject, name, &played)?);
+        rows.push(round(&subject, way.name(), &played)?);
     }
     Ok(rows)
 }
 
-/// As many whole handshakes as the generator can make.
+/// As many whole handshakes as the generator can make; ours lets in a twentieth of what a core can shake hands with.
 pub(super) fn completed(effort: Effort) -> Result<Vec<Value>, Failure> {
     let mut rows = Vec::new();
-    for (name, start) in Subject::each() {
-        let subject = start()?;
+    for way in Way::ALL {
+        let subject = match way {
+            Way::Ours => {
+                Subject::ours(Ours { strangers_per_second: Some(HANDSHAKES_PER_SECOND / 20), ..Ours::default() })?
+            }
+            Way::Stock(_) => way.start(0)?,
+        };
         let mut played = plan(&subject, effort);
         played.attacks.push(assault(Attack::Complete, 0));
-        rows.push(round(&subject, name, &played)?);
+        rows.push(round(&subject, way.name(), &played)?);
     }
     Ok(rows)
 }

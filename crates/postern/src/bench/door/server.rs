@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use postern_flood::door::{Entry, StockKind, stock};
+use postern_flood::door::{Entry, Peer, StockKind, StockOptions, stock};
 use postern_net::door::KeyPair;
+use serde_json::Value;
 
 use super::super::machine;
 use super::super::server::{CORE, scratch_dir};
+use crate::control::Ask;
+use crate::control::client::Client;
 use crate::exit::{Code, Failure};
 
 /// Whose mail the friends bring; the door knows their key.
@@ -28,14 +31,43 @@ pub(super) struct Subject {
     entry: Entry,
 }
 
-/// A way to serve: its name in tables, and how to start it.
-pub(super) type Way = (&'static str, fn() -> Result<Subject, Failure>);
+/// A way to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To compare with.
+    Stock(StockKind),
+    /// This program.
+    Ours,
+}
+
+impl Way {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Stock(StockKind::Accept), Self::Stock(StockKind::Retry), Self::Ours];
+
+    /// In tables.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Stock(kind) => kind.as_str(),
+            Self::Ours => OURS,
+        }
+    }
+
+    /// Starts it; each datagram costs it so much more.
+    pub(super) fn start(self, work_ns: u32) -> Result<Subject, Failure> {
+        match self {
+            Self::Stock(kind) => Subject::stock(kind, work_ns),
+            Self::Ours => Subject::ours(Ours { work_ns, ..Ours::default() }),
+        }
+    }
+}
 
 /// How ours runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ours {
     /// Burnt by the gate for each datagram, in nanoseconds.
-    pub(super) gate_work_ns: u32,
+    pub(super) work_ns: u32,
+    /// Peers without a ticket that are let in a second, if not as everywhere.
+    pub(super) strangers_per_second: Option<u32>,
 }
 
 impl Subject {
@@ -44,72 +76,86 @@ impl Subject {
         let dir = scratch_dir()?;
         let failed = |what: &str, error: &std::io::Error| Failure::io(Code::Os, what, error);
         let config = dir.join("postern.toml");
-        let settings = format!("hostname = \"bench.localhost\"\n[door]\nwork_ns = {}\n", ours.gate_work_ns);
+        let mut settings = format!("hostname = \"bench.localhost\"\n[door]\nwork_ns = {}\n", ours.work_ns);
+        if let Some(strangers) = ours.strangers_per_second {
+            settings.push_str(&format!("strangers_per_second = {strangers}\n"));
+        }
         fs::write(&config, settings).map_err(|error| failed("configuration", &error))?;
-        let friend = KeyPair::load_or_make(&dir.join(FRIEND_KEY))
-            .map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
+        let mut keys = Vec::new();
+        for (domain, file) in [(FRIEND, FRIEND_KEY), (INSIDER, INSIDER_KEY)] {
+            let key = KeyPair::load_or_make(&dir.join(file))
+                .map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
+            keys.push((domain, key.public().to_string()));
+        }
         let program = std::env::current_exe().map_err(|error| failed("this program", &error))?;
-        let mut serve = Command::new(&program);
-        serve
-            .args(["serve", "--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--deliver", "none"])
-            .args(["--pin", &CORE.to_string()])
-            .arg("--data")
-            .arg(dir.join("data"))
-            .arg("-c")
-            .arg(&config);
         let data = dir.join("data");
+        let serve = Self::serve(&dir, ANY_PORT)?;
         let subject = Self::start(serve, dir, Entry::Door)?;
-        let pinned = Command::new(&program)
-            .args(["peer", "add", FRIEND, &friend.public().to_string(), "--data"])
-            .arg(&data)
-            .stdout(Stdio::null())
-            .status()
-            .map_err(|error| failed("peer add", &error))?;
-        if !pinned.success() {
-            return Err(Failure::new(Code::Software, "the friend's key could not be pinned"));
+        for (domain, key) in keys {
+            let pinned = Command::new(&program)
+                .args(["peer", "add", domain, &key, "--data"])
+                .arg(&data)
+                .stdout(Stdio::null())
+                .status()
+                .map_err(|error| failed("peer add", &error))?;
+            if !pinned.success() {
+                return Err(Failure::new(Code::Software, format!("the key of {domain} could not be pinned")));
+            }
         }
         Ok(subject)
     }
 
+    /// This program, to be started in a directory that is prepared.
+    fn serve(dir: &Path, door: SocketAddr) -> Result<Command, Failure> {
+        let program = std::env::current_exe().map_err(|error| Failure::io(Code::Os, "this program", &error))?;
+        let mut serve = Command::new(program);
+        serve
+            .args(["serve", "--smtp", "127.0.0.1:0", "--door", &door.to_string(), "--deliver", "none"])
+            .args(["--pin", &CORE.to_string()])
+            .arg("--data")
+            .arg(dir.join("data"))
+            .arg("-c")
+            .arg(dir.join("postern.toml"));
+        Ok(serve)
+    }
+
+    /// Ours only: `kill -9`, and at once another one with the same data on the same port. Returns when that one is ready.
+    pub(super) fn kill_and_start_again(&mut self) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| Failure::io(Code::Os, "server", &error);
+        let mut serve = Self::serve(&self.dir, self.door)?;
+        self.child.kill().and_then(|()| self.child.wait()).map_err(failed)?;
+        let (child, ready) = launch(&mut serve)?;
+        self.child = child;
+        if ready.contains(&format!("door={}", self.door)) {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Software, format!("the server under measurement did not come back: {ready}")))
+    }
+
+    /// Ours only: over its control socket.
+    pub(super) fn ask(&self, ask: Ask) -> Result<Value, Failure> {
+        Client::connect(&self.dir.join("data"))?.ask(ask)
+    }
+
     /// Stock quinn.
-    pub(super) fn stock(kind: StockKind) -> Result<Self, Failure> {
+    pub(super) fn stock(kind: StockKind, work_ns: u32) -> Result<Self, Failure> {
         let dir = scratch_dir()?;
         let program = std::env::current_exe().map_err(|error| Failure::io(Code::Os, "this program", &error))?;
         let mut serve = Command::new(program);
-        serve.args(["bench", "stock"]);
+        serve.args(["bench", "stock", "--work-ns", &work_ns.to_string()]);
         if kind == StockKind::Retry {
             serve.arg("--retry");
         }
         Self::start(serve, dir, Entry::Plain)
     }
 
-    /// All of them by name: the two to compare with, and ours.
-    pub(super) fn each() -> [Way; 3] {
-        [
-            (StockKind::Accept.as_str(), || Self::stock(StockKind::Accept)),
-            (StockKind::Retry.as_str(), || Self::stock(StockKind::Retry)),
-            (OURS, || Self::ours(Ours::default())),
-        ]
-    }
-
     fn start(mut serve: Command, dir: PathBuf, entry: Entry) -> Result<Self, Failure> {
-        let failed = |error: &std::io::Error| Failure::io(Code::Os, "server", error);
-        let mut child = serve
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| failed(&error))?;
-        let mut ready = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut ready).map_err(|error| failed(&error))?;
-        }
+        let (child, ready) = launch(&mut serve)?;
         let word = |name: &str| ready.split_whitespace().find_map(|word| word.strip_prefix(name).map(str::to_owned));
         let address = |name: &str| word(name).and_then(|word| word.parse().ok());
         let door = address("door=");
-        let unbound = SocketAddr::from(([127, 0, 0, 1], 0));
         let (smtp, key) = (address("smtp="), word("key="));
-        let subject = Self { child, dir, door: door.unwrap_or(unbound), smtp, key, entry };
+        let subject = Self { child, dir, door: door.unwrap_or(ANY_PORT), smtp, key, entry };
         match door {
             Some(_) => Ok(subject),
             None => Err(Failure::new(Code::Software, format!("the server under measurement has no door: {ready}"))
@@ -140,6 +186,17 @@ impl Subject {
         (self.entry == Entry::Door).then(|| self.dir.join(FRIEND_KEY))
     }
 
+    /// The other peer that ours knows.
+    pub(super) fn insider(&self) -> Peer {
+        Peer { domain: INSIDER.to_owned(), key: self.dir.join(INSIDER_KEY) }
+    }
+
+    /// What `status` of ours says of its door.
+    pub(super) fn door_status(&self) -> Option<Value> {
+        let mut client = Client::connect(&self.dir.join("data")).ok()?;
+        Some(client.ask(Ask::Status).ok()?["door"].take())
+    }
+
     pub(super) fn cpu(&self) -> Result<Duration, Failure> {
         machine::cpu(self.child.id())
     }
@@ -147,6 +204,18 @@ impl Subject {
     pub(super) fn memory(&self) -> Result<(u64, u64), Failure> {
         machine::memory(self.child.id())
     }
+}
+
+/// Starts it and waits for the line that says where.
+fn launch(serve: &mut Command) -> Result<(Child, String), Failure> {
+    let failed = |error: std::io::Error| Failure::io(Code::Os, "server", &error);
+    serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = serve.spawn().map_err(failed)?;
+    let mut ready = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        BufReader::new(stdout).read_line(&mut ready).map_err(failed)?;
+    }
+    Ok((child, ready))
 }
 
 impl Drop for Subject {
@@ -162,20 +231,29 @@ impl Drop for Subject {
 ///
 /// # Errors
 /// No core, no runtime, no address.
-pub(in crate::bench) fn stock(retry: bool) -> Result<(), Failure> {
+pub(in crate::bench) fn stock(retry: bool, work_ns: u32) -> Result<(), Failure> {
     crate::serve::pin(CORE)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::io(Code::Os, "a runtime", &error))?;
-    let kind = if retry { StockKind::Retry } else { StockKind::Accept };
+    let options = StockOptions {
+        kind: if retry { StockKind::Retry } else { StockKind::Accept },
+        work: Duration::from_nanos(u64::from(work_ns)),
+    };
     let ready = |address, key: &postern_net::door::PublicKey| println!("ready door={address} key={key}");
     runtime
-        .block_on(stock::serve(SocketAddr::from(([127, 0, 0, 1], 0)), kind, ready))
+        .block_on(stock::serve(SocketAddr::from(([127, 0, 0, 1], 0)), options, ready))
         .map_err(|error| Failure::io(Code::Os, "stock quinn", &error))
 }
 
 /// In tables.
 pub(super) const OURS: &str = "postern";
 
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 const FRIEND_KEY: &str = "friend.pem";
+
+/// Known to the door as well, and up to no good.
+const INSIDER: &str = "insider.example";
+const INSIDER_KEY: &str = "insider.pem";

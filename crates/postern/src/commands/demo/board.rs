@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use postern_flood::{Progress, Report, Second};
+use postern_flood::{Percentiles, Progress, Report, Second};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::night::{Night, Party};
+use super::night::{Night, Party, Phase};
 
 /// One server's half of the night.
 #[derive(Clone, Debug, Default)]
@@ -44,16 +45,41 @@ pub(super) struct Inside {
     pub(super) passed_on: u64,
 }
 
+/// Which way the peers' mail took, by the counters of both ends.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Way {
+    /// Sent by the peers' site through the postern.
+    pub(super) by_postern: u64,
+    /// And by port 25.
+    pub(super) by_port_25: u64,
+    /// Of those by the postern, while the flood was on.
+    pub(super) by_postern_in_flood: u64,
+    /// Still at the peers' site.
+    pub(super) waiting: u64,
+    /// Taken at the door of the other side, and answered when the server behind it had it.
+    pub(super) answered_at_outcome: u64,
+    /// And as soon as it was durable.
+    pub(super) answered_at_receipt: u64,
+    /// From the 250 of the peers' site to the server behind Postern; known at the end.
+    pub(super) under_way: Percentiles,
+    /// What had gone by the postern when the flood came.
+    #[serde(skip)]
+    before_flood: u64,
+}
+
 /// The whole, at one moment.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
     pub(super) night: Night,
     pub(super) now_ms: u64,
+    /// When both sites were asked that last answered.
+    pub(super) asked_ms: u64,
     /// Who stands in the other half.
     pub(super) against: String,
     pub(super) without: Half,
     pub(super) with: Half,
     pub(super) inside: Inside,
+    pub(super) way: Way,
 }
 
 /// Shared among the threads.
@@ -65,10 +91,12 @@ impl Board {
         let scene = Scene {
             night,
             now_ms: 0,
+            asked_ms: 0,
             against,
             without: Half::default(),
             with: Half::default(),
             inside: Inside::default(),
+            way: Way::default(),
         };
         Self(Arc::new(Mutex::new(scene)))
     }
@@ -107,13 +135,15 @@ impl PartyBoard {
         self.progress = progress.clone();
     }
 
+    /// Messages that came due in the seconds that were over at this moment.
+    pub(super) fn due_before(&self, ms: u64) -> u64 {
+        let over = self.seconds.iter().filter(|second| (u64::from(second.at_s) + 1) * 1_000 <= ms);
+        over.flat_map(|second| &second.friends).map(|friends| friends.offered).sum()
+    }
+
     /// Taken of what was due a second ago, in tenths of a percent: who waits longer counts against the server.
     pub(super) fn success_per_mille(&self) -> Option<u64> {
-        let due = if self.report.is_some() {
-            self.progress.friends_offered
-        } else {
-            self.seconds.iter().flat_map(|second| &second.friends).map(|friends| friends.offered).sum()
-        };
+        let due = if self.report.is_some() { self.progress.friends_offered } else { self.due_before(u64::MAX) };
         (self.progress.friends_accepted.min(due) * 1_000).checked_div(due)
     }
 
@@ -158,6 +188,29 @@ impl Inside {
     /// Nothing waits any more: not in the buffer, and not for its outcome.
     pub(super) fn is_empty(&self) -> bool {
         self.status["spool"]["items"] == 0
+    }
+}
+
+impl Way {
+    /// New answers of `status`: of the site that sends, and of the one that has the door.
+    pub(super) fn take(&mut self, peers: &Value, home: &Value, night: &Night, asked_ms: u64) {
+        let number = |status: &Value, at: &str| status.pointer(at).and_then(Value::as_u64).unwrap_or(0);
+        self.by_postern = number(peers, "/drain/outbound/by_postern");
+        self.by_port_25 = number(peers, "/drain/outbound/by_mx");
+        self.waiting = number(peers, "/spool/items");
+        self.answered_at_outcome = number(home, "/door/delivered");
+        self.answered_at_receipt = number(home, "/door/queued");
+        // By whole seconds, as everything else that is counted while the flood is on.
+        match night.phase_at(asked_ms / 1_000 * 1_000) {
+            Phase::Calm => self.before_flood = self.by_postern,
+            Phase::Flood => self.by_postern_in_flood = self.by_postern - self.before_flood.min(self.by_postern),
+            Phase::After | Phase::Reckoning => {}
+        }
+    }
+
+    /// Through the postern, of so many that were due.
+    pub(super) fn per_mille_of(&self, due: u64) -> Option<u64> {
+        (self.by_postern.min(due) * 1_000).checked_div(due)
     }
 }
 

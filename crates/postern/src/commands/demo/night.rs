@@ -44,10 +44,12 @@ pub(super) enum Party {
     Strangers,
     /// The hostile.
     Hostile,
+    /// Friends whose own site has a postern: by port 25 to the server without, through the postern to the one with.
+    Peers,
 }
 
 impl Party {
-    pub(super) const ALL: [Self; 3] = [Self::Known, Self::Strangers, Self::Hostile];
+    pub(super) const ALL: [Self; 4] = [Self::Known, Self::Strangers, Self::Hostile, Self::Peers];
 }
 
 impl Night {
@@ -91,10 +93,12 @@ impl Night {
         plan.seed = self.seed.wrapping_mul(Party::ALL.len() as u64).wrapping_add(party as u64);
         plan.ledger = Some(ledger.to_owned());
         match party {
-            Party::Known => plan.friends.push(self.friends("known", FRIENDS_RATE, friends_network(), false)),
+            Party::Known => plan.friends.push(self.friends("known", FRIENDS_RATE, friends_network(), FRIENDS_DOMAIN)),
             Party::Strangers => {
-                plan.friends.push(self.friends("never seen", STRANGERS_RATE, strangers_network(), true));
+                let strangers = self.friends("never seen", STRANGERS_RATE, strangers_network(), STRANGERS_DOMAIN);
+                plan.friends.push(Friends { fresh: true, ..strangers });
             }
+            Party::Peers => plan.friends.push(self.friends("peers", PEERS_RATE, peers_network(), PEERS_DOMAIN)),
             Party::Hostile => plan.crowds.extend(self.crowds()),
         }
         plan.friends.iter_mut().for_each(|friends| recipient.clone_into(&mut friends.recipient));
@@ -103,16 +107,15 @@ impl Night {
         plan
     }
 
-    fn friends(&self, name: &str, rate: f64, from: Network, fresh: bool) -> Friends {
+    fn friends(&self, name: &str, rate: f64, from: Network, domain: &str) -> Friends {
         Friends {
             from,
-            fresh,
             patience_ms: self.patience_ms,
             // They try again after 1, 2, 4 s: a night of a minute has no room for the quarter of an hour that
             // servers wait, and the old server gets the same chances.
             retry_ms: self.patience_ms * 2,
             bytes: MESSAGE_BYTES,
-            domain: if fresh { "strangers.example".to_owned() } else { FRIENDS_DOMAIN.to_owned() },
+            domain: domain.to_owned(),
             ..Friends::new(name, FRIENDS, rate)
         }
     }
@@ -125,14 +128,36 @@ impl Night {
         [silent, crowd(Behaviour::Spam, 60, SPAM_RATE), crowd(Behaviour::Backscatter, 30, BACKSCATTER_RATE)]
     }
 
-    /// Postern's configuration: a small site's, with the marks of `auto` as short as the night.
-    pub(super) fn configuration(&self, next_hop: SocketAddr) -> String {
+    /// Postern's configuration: a small site's, with a postern, and the marks of `auto` as short as the night.
+    pub(super) fn configuration(&self, next_hop: SocketAddr, domain: &str) -> String {
         format!(
-            "hostname = \"mx.localhost\"\ndeliver = \"smtp:{next_hop}\"\n\
+            "hostname = \"mx.{domain}\"\ndeliver = \"smtp:{next_hop}\"\n[recipients]\n\"{domain}\" = \"any\"\n\
+             [door]\nlisten = \"127.0.0.1:0\"\ndomain = \"{domain}\"\n\
              [smtp]\nconnections_max = {}\n[dns]\nidentity = false\n[drain]\nretry_first = \"1s\"\nretry_max = \"2s\"\n\
              [auto]\nstorm_min = \"3s\"\ncalm_after = \"2s\"\nbacklog_low = 10\n",
             self.connections_max
         )
+    }
+}
+
+/// Configuration of the peers' own site: what its people write leaves by the other side's postern, or by port 25
+/// where the rule of docs/postern.md says so.
+pub(super) fn peers_configuration(port_25: SocketAddr) -> String {
+    format!(
+        "hostname = \"mx.{PEERS_DOMAIN}\"\ndeliver = \"none\"\n\
+         [recipients]\n\"{PEERS_DOMAIN}\" = \"any\"\n\
+         [door]\nlisten = \"127.0.0.1:0\"\ndomain = \"{PEERS_DOMAIN}\"\n\
+         [relay]\nlisten = \"127.0.0.1:0\"\nnext_hop = \"smtp:{port_25}\"\n[dns]\nidentity = false\n\
+         [drain]\nretry_first = \"1s\"\nretry_max = \"2s\"\n"
+    )
+}
+
+/// Whom the half with Postern writes to: keys are a domain's, and `localhost` is none that could have one.
+pub(super) fn with_a_domain(mailbox: &str) -> String {
+    match mailbox.rsplit_once('@') {
+        Some((_, domain)) if domain.contains('.') && !domain.starts_with('[') => mailbox.to_owned(),
+        Some((name, _)) => format!("{name}@{HOME_DOMAIN}"),
+        None => format!("{mailbox}@{HOME_DOMAIN}"),
     }
 }
 
@@ -155,6 +180,10 @@ fn strangers_network() -> Network {
     network(201, 16)
 }
 
+fn peers_network() -> Network {
+    network(202, 28)
+}
+
 fn network(second: u8, prefix: u8) -> Network {
     let address = IpAddr::V4(Ipv4Addr::new(127, second, 0, 0));
     Network::new(address, prefix).expect("a prefix of at most 32")
@@ -168,6 +197,8 @@ const FILTER_RATE: u32 = 40;
 const FRIENDS_RATE: f64 = 6.0;
 /// And of those never seen before.
 const STRANGERS_RATE: f64 = 2.0;
+/// And of those with a postern.
+const PEERS_RATE: f64 = 4.0;
 /// Together one and a half of what the filter can judge: what is collected has then left by the morning.
 const SPAM_RATE: u32 = 38;
 const BACKSCATTER_RATE: u32 = 18;
@@ -175,6 +206,10 @@ const BACKSCATTER_RATE: u32 = 18;
 const FRIENDS: u32 = 14;
 /// Where the known friends write from.
 pub(super) const FRIENDS_DOMAIN: &str = "friends.example";
+const STRANGERS_DOMAIN: &str = "strangers.example";
+/// Whom the peers' site speaks for.
+pub(super) const PEERS_DOMAIN: &str = "peer.example";
+const HOME_DOMAIN: &str = "home.example";
 const MESSAGE_BYTES: u32 = 4_096;
 /// Below this the spammers alone would fill it.
 const CONNECTIONS_MIN: u32 = 150;

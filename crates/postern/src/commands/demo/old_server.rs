@@ -33,7 +33,13 @@ struct Inner {
     listener: TcpListener,
     filter: Filter,
     busy: AtomicU64,
-    taken: Mutex<BTreeMap<String, u32>>,
+    taken: Mutex<BTreeMap<String, Taken>>,
+}
+
+/// One message.
+struct Taken {
+    times: u32,
+    first_at: Instant,
 }
 
 impl OldServer {
@@ -67,12 +73,17 @@ impl OldServer {
 
     /// Messages taken so far.
     pub(super) fn count(&self) -> u64 {
-        lock(&self.inner.taken).values().map(|times| u64::from(*times)).sum()
+        lock(&self.inner.taken).values().map(|taken| u64::from(taken.times)).sum()
     }
 
     /// How often each message was taken, by its id.
     pub(super) fn taken(&self) -> BTreeMap<String, u32> {
-        lock(&self.inner.taken).clone()
+        lock(&self.inner.taken).iter().map(|(id, taken)| (id.clone(), taken.times)).collect()
+    }
+
+    /// When each message was first taken, by its id.
+    pub(super) fn arrived(&self) -> BTreeMap<String, Instant> {
+        lock(&self.inner.taken).iter().map(|(id, taken)| (id.clone(), taken.first_at)).collect()
     }
 }
 
@@ -120,7 +131,9 @@ impl Inner {
                     let id = message(&mut reader)?;
                     self.filter.judge();
                     if let Some(id) = id {
-                        *lock(&self.taken).entry(id).or_default() += 1;
+                        let mut taken = lock(&self.taken);
+                        let first = || Taken { times: 0, first_at: Instant::now() };
+                        taken.entry(id).or_insert_with(first).times += 1;
                     }
                     b"250 2.0.0 Taken\r\n"
                 }
@@ -212,6 +225,7 @@ mod tests {
         talk(server.addr(), MESSAGE);
         assert_eq!(server.taken(), [("1-f0-0".to_owned(), 2)].into());
         assert_eq!(server.count(), 2);
+        assert!(server.arrived()["1-f0-0"] <= Instant::now());
     }
 
     #[test]

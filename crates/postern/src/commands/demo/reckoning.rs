@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use postern_flood::Second;
 use postern_flood::report::FriendsSecond;
-use postern_flood::{FriendsReport, Second};
 use serde::Serialize;
 
-use super::board::{Half, Scene};
+use super::board::{Half, PartyBoard, Scene, Way};
 use super::night::{Night, Party, Phase};
 use super::view::clock;
 
@@ -23,6 +23,8 @@ pub(super) struct Reckoning {
     pub(super) against: String,
     pub(super) without: HalfReckoning,
     pub(super) with_postern: HalfReckoning,
+    /// Which way the peers' mail took to Postern.
+    pub(super) way: Way,
     pub(super) buffer: Buffer,
     pub(super) promise: Promise,
     /// What could not be played.
@@ -34,10 +36,8 @@ pub(super) struct Reckoning {
 pub(super) struct HalfReckoning {
     pub(super) known: Friendly,
     pub(super) never_seen: Friendly,
-    /// Known friends' messages that came due while the flood was on …
-    pub(super) due_in_flood: u64,
-    /// … and those that were answered 250 while it was.
-    pub(super) taken_in_flood: u64,
+    /// Friends whose own site has a postern. With Postern it is that site that answered them; see [`Way`] for the rest.
+    pub(super) peers: Friendly,
     pub(super) hostile_connects: u64,
     pub(super) hostile_connects_per_s_max: u64,
     pub(super) spam_taken: u64,
@@ -52,6 +52,10 @@ pub(super) struct Friendly {
     pub(super) in_time_percent: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
+    /// Messages that came due while the flood was on …
+    pub(super) due_in_flood: u64,
+    /// … and those that were answered 250 while it was.
+    pub(super) taken_in_flood: u64,
 }
 
 /// What Postern kept for later.
@@ -71,6 +75,8 @@ pub(super) struct Buffer {
 pub(super) struct Promise {
     pub(super) answered_250: u64,
     pub(super) arrived: u64,
+    /// Neither arrived nor lost, for all that is known: the night was stopped before the end.
+    pub(super) under_way: u64,
     pub(super) lost: u64,
     /// Delivered more than once.
     pub(super) twice: u64,
@@ -87,8 +93,11 @@ impl Reckoning {
             .flat_map(|half| half.parties.iter().filter_map(|party| party.failure.clone()))
             .collect();
         let there = promised.iter().filter(|id| arrived.contains_key(*id)).count() as u64;
-        let lost = promised.len() as u64 - there;
-        let enough = with_postern.known.offered > 0 && with_postern.known.taken_percent >= SUCCESS_PERCENT_MIN;
+        let missing = promised.len() as u64 - there;
+        let (under_way, lost) = if stopped { (missing, 0) } else { (0, missing) };
+        let (known, peers, way) = (&with_postern.known, &with_postern.peers, &scene.way);
+        let enough = known.offered > 0 && known.taken_percent >= SUCCESS_PERCENT_MIN;
+        let through = way.percent_of(peers.offered) >= SUCCESS_PERCENT_MIN && way.by_port_25 == 0 && way.waiting == 0;
         let inside = &scene.inside;
         Self {
             seed: night.seed,
@@ -97,6 +106,7 @@ impl Reckoning {
             stopped_early: stopped,
             against: scene.against.clone(),
             without: HalfReckoning::of(&scene.without, night),
+            way: way.clone(),
             buffer: Buffer {
                 most: inside.buffered_max,
                 drained_ms: inside.drained_ms,
@@ -106,9 +116,10 @@ impl Reckoning {
             promise: Promise {
                 answered_250: promised.len() as u64,
                 arrived: there,
+                under_way,
                 lost,
                 twice: arrived.values().filter(|times| **times > 1).count() as u64,
-                kept: enough && lost == 0 && failures.is_empty() && !stopped,
+                kept: enough && through && lost == 0 && failures.is_empty() && !stopped,
             },
             with_postern,
             failures,
@@ -118,24 +129,14 @@ impl Reckoning {
 
 impl HalfReckoning {
     fn of(half: &Half, night: &Night) -> Self {
-        let friendly = |party: Party| {
-            let report = half.party(party).report.as_ref();
-            report.and_then(|report| report.friends.first()).map(Friendly::of).unwrap_or_default()
-        };
+        let friendly = |party: Party| Friendly::of(half.party(party), night);
         let hostile = half.party(Party::Hostile);
         let connects =
             hostile.course(|second| second.crowds.iter().map(|crowd| crowd.attempts).sum()).into_iter().max();
-        let flood = |second: &&Second| night.phase_at(u64::from(second.at_s) * 1_000) == Phase::Flood;
-        let in_flood = |count: fn(&FriendsSecond) -> u64| {
-            let seconds = half.party(Party::Known).seconds.iter().filter(flood);
-            seconds.flat_map(|second| &second.friends).map(count).sum()
-        };
         Self {
             known: friendly(Party::Known),
             never_seen: friendly(Party::Strangers),
-            due_in_flood: in_flood(|friends| friends.offered),
-            // What came due just before it may have been answered just in it.
-            taken_in_flood: in_flood(|friends| friends.accepted).min(in_flood(|friends| friends.offered)),
+            peers: friendly(Party::Peers),
             hostile_connects: hostile.progress.attempts,
             hostile_connects_per_s_max: connects.unwrap_or(0),
             spam_taken: hostile.progress.hostile_accepted,
@@ -144,7 +145,16 @@ impl HalfReckoning {
 }
 
 impl Friendly {
-    fn of(report: &FriendsReport) -> Self {
+    fn of(party: &PartyBoard, night: &Night) -> Self {
+        let flood = |second: &&Second| night.phase_at(u64::from(second.at_s) * 1_000) == Phase::Flood;
+        let in_flood = |count: fn(&FriendsSecond) -> u64| {
+            party.seconds.iter().filter(flood).flat_map(|second| &second.friends).map(count).sum::<u64>()
+        };
+        let due_in_flood = in_flood(|friends| friends.offered);
+        // What came due just before it may have been answered just in it.
+        let taken_in_flood = in_flood(|friends| friends.accepted).min(due_in_flood);
+        let report = party.report.as_ref().and_then(|report| report.friends.first());
+        let Some(report) = report else { return Self { due_in_flood, taken_in_flood, ..Self::default() } };
         Self {
             offered: report.offered,
             taken: report.accepted,
@@ -152,12 +162,34 @@ impl Friendly {
             in_time_percent: report.in_time_percent,
             p50_ms: report.final_reply.p50_ms,
             p99_ms: report.final_reply.p99_ms,
+            due_in_flood,
+            taken_in_flood,
         }
     }
 
-    fn times(&self) -> String {
-        if self.taken == 0 { "-".to_owned() } else { format!("{:.0} / {:.0} ms", self.p50_ms, self.p99_ms) }
+    fn in_flood(&self) -> String {
+        format!("{} of {}", self.taken_in_flood, self.due_in_flood)
     }
+
+    fn times(&self) -> String {
+        if self.taken == 0 { "-".to_owned() } else { times(self.p50_ms, self.p99_ms) }
+    }
+}
+
+impl Way {
+    /// Through the postern, of so many that were due.
+    fn percent_of(&self, due: u64) -> f64 {
+        if due == 0 { 0.0 } else { self.by_postern.min(due) as f64 * 100.0 / due as f64 }
+    }
+
+    /// What went through it just in the flood may have come due just before.
+    fn in_flood(&self, peers: &Friendly) -> String {
+        format!("{} of {}", self.by_postern_in_flood.min(peers.due_in_flood), peers.due_in_flood)
+    }
+}
+
+fn times(p50_ms: f64, p99_ms: f64) -> String {
+    format!("{p50_ms:.0} / {p99_ms:.0} ms")
 }
 
 impl fmt::Display for Reckoning {
@@ -180,10 +212,14 @@ impl fmt::Display for Reckoning {
             row(&format!("{name}: offered"), a.offered.to_string(), b.offered.to_string())?;
             row("  taken", percent(a.taken_percent), percent(b.taken_percent))?;
             row("  taken in time", percent(a.in_time_percent), percent(b.in_time_percent))?;
+            row("  taken of due in the flood", a.in_flood(), b.in_flood())?;
             row("  from due to 250, p50 / p99", a.times(), b.times())?;
         }
-        let in_flood = |half: &HalfReckoning| format!("{} of {}", half.taken_in_flood, half.due_in_flood);
-        row("known: taken of due, in the flood", in_flood(without), in_flood(with))?;
+        let (a, b, way) = (&without.peers, &with.peers, &self.way);
+        row("friends with a postern: offered", a.offered.to_string(), b.offered.to_string())?;
+        row("  taken by port 25 | by the postern", percent(a.taken_percent), percent(way.percent_of(b.offered)))?;
+        row("  taken of due in the flood", a.in_flood(), way.in_flood(b))?;
+        row("  from due to 250 | to the server behind", a.times(), times(way.under_way.p50_ms, way.under_way.p99_ms))?;
         row("hostile connects", without.hostile_connects.to_string(), with.hostile_connects.to_string())?;
         row(
             "  most in a second",
@@ -191,12 +227,14 @@ impl fmt::Display for Reckoning {
             with.hostile_connects_per_s_max.to_string(),
         )?;
         row("spam and backscatter taken", without.spam_taken.to_string(), with.spam_taken.to_string())?;
-        writeln!(f, "\n{}", self.buffer)?;
-        let Promise { answered_250, arrived, lost, twice, .. } = self.promise;
-        writeln!(
-            f,
-            "Postern answered {answered_250} messages 250; {arrived} of them arrived behind it; {lost} lost, {twice} twice."
-        )?;
+        writeln!(f, "\n{}", self.by_the_postern())?;
+        writeln!(f, "{}", self.buffer)?;
+        let Promise { answered_250, arrived, under_way, lost, twice, .. } = self.promise;
+        write!(f, "Postern answered {answered_250} messages 250; {arrived} of them arrived behind it; ")?;
+        if under_way > 0 {
+            write!(f, "{under_way} were under way when it was stopped; ")?;
+        }
+        writeln!(f, "{lost} lost, {twice} twice.")?;
         for failure in &self.failures {
             writeln!(f, "Not played: {failure}")?;
         }
@@ -205,14 +243,38 @@ impl fmt::Display for Reckoning {
 }
 
 impl Reckoning {
+    /// Which way the peers' mail took, by the counters of both sites.
+    fn by_the_postern(&self) -> String {
+        let Way { by_postern, by_port_25, waiting, answered_at_outcome, answered_at_receipt, under_way, .. } =
+            &self.way;
+        let mut out = format!(
+            "By the postern: {by_postern} of {} messages of the friends' own site, {by_port_25} by port 25; {} while the flood \
+             was on (by port 25, without: {}).",
+            by_postern + by_port_25 + waiting,
+            self.way.in_flood(&self.with_postern.peers),
+            self.without.peers.in_flood(),
+        );
+        if *waiting > 0 {
+            out.push_str(&format!(" {waiting} wait there."));
+        }
+        out.push_str(&format!(
+            "\nThe door answered {answered_at_outcome} of them when they were delivered, {answered_at_receipt} when they were durable; \
+             from the 250 of their own site to the server behind: {:.1} s at most.",
+            under_way.max_ms / 1_000.0
+        ));
+        out
+    }
+
     /// The sentence that matters.
     pub(super) fn verdict(&self) -> String {
-        let (taken, lost) = (self.with_postern.known.taken_percent, self.promise.lost);
+        let (with, without) = (&self.with_postern, &self.without);
+        let (known, peers) = (with.known.taken_percent, self.way.percent_of(with.peers.offered));
+        let lost = self.promise.lost;
         if self.promise.kept {
-            let (with, without) = (&self.with_postern, &self.without);
             return format!(
-                "PROMISE KEPT: {taken:.1} % of the friends' mail got through, {} of {} while the flood was on (without: {} of {}), and nothing answered 250 is lost.",
-                with.taken_in_flood, with.due_in_flood, without.taken_in_flood, without.due_in_flood
+                "PROMISE KEPT: {known:.1} % of the friends' mail got through, {} while the flood was on (without: {}), and nothing answered 250 is lost.",
+                with.known.in_flood(),
+                without.known.in_flood(),
             );
         }
         if self.stopped_early {
@@ -222,7 +284,9 @@ impl Reckoning {
             return "NOT PLAYED as planned: nothing is proven.".to_owned();
         }
         format!(
-            "PROMISE BROKEN: {taken:.1} % of the friends' mail got through, and {lost} messages answered 250 are lost."
+            "PROMISE BROKEN: {known:.1} % of the friends' mail got through, and {lost} messages answered 250 are lost; by the \
+             postern {peers:.1} %, {} by port 25, {} wait.",
+            self.way.by_port_25, self.way.waiting
         )
     }
 }
@@ -242,5 +306,5 @@ impl fmt::Display for Buffer {
     }
 }
 
-/// Of the known friends' messages, to be taken.
+/// Of the friends' messages, known or with a postern, to be taken.
 const SUCCESS_PERCENT_MIN: f64 = 99.0;

@@ -1,12 +1,11 @@
 //! The stage: a directory that goes with it, the servers, and the threads that play the night on both.
 //!
-//! Whatever ends the demo, dropping the stage ends its server and removes its directory.
+//! Whatever ends the demo, dropping the stage ends its sites and removes its directory.
 
+use std::cell::Cell;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,13 +14,11 @@ use std::time::{Duration, Instant};
 use postern_flood::Flood;
 
 use super::board::{Board, mode};
-use super::night::{FRIENDS_DOMAIN, Night, Party, friends_addresses, friends_mailboxes};
+use super::night::{Night, PEERS_DOMAIN, Party, peers_configuration, with_a_domain};
 use super::old_server::OldServer;
-use crate::control::Ask;
-use crate::control::client::Client;
+use super::passage::Passage;
+use super::site::{Plot, Scratch, Site, status};
 use crate::exit::{Code, Failure};
-use crate::serve::trust::now_s;
-use crate::serve::trust::seed::{Seed, Seen};
 
 /// Everything that stands there.
 pub(super) struct Stage {
@@ -32,15 +29,24 @@ pub(super) struct Stage {
     /// Alone; `None` when a server of the user's takes its part.
     alone: Option<OldServer>,
     without: SocketAddr,
-    postern: Postern,
+    /// Of the peers.
+    peers: Site,
+    /// Whom everybody writes to.
+    home: Site,
     recipient: String,
     players: Vec<JoinHandle<()>>,
+    /// Of the peers' mail.
+    passage: Option<Passage>,
     stop: Arc<AtomicBool>,
     started: Instant,
+    /// When everybody was seen to have gone home.
+    gone_home_ms: Cell<Option<u64>>,
+    /// Goes last: the sites stand in it.
+    scratch: Scratch,
 }
 
 impl Stage {
-    /// Starts the servers and teaches Postern who the friends are.
+    /// Starts the servers, pins the two sites' keys at each other, and teaches Postern who the friends are.
     pub(super) fn set(
         night: Night,
         against: Option<SocketAddr>,
@@ -53,10 +59,9 @@ impl Stage {
         };
         let alone = if against.is_none() { Some(old()?) } else { None };
         let behind = old()?;
-        let domain = recipient.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
-        let configuration = night.configuration(behind.addr()) + &format!("[recipients]\n\"{domain}\" = \"any\"\n");
-        let postern = Postern::start(&configuration)?;
-        postern.teach()?;
+        let scratch = Scratch::make()?;
+        let (home, peers) = sites(&night, &scratch, &behind, recipient)?;
+        home.teach()?;
         let without = match (&alone, against) {
             (Some(server), _) => server.addr(),
             (None, Some(addr)) => addr,
@@ -73,20 +78,25 @@ impl Stage {
             behind,
             alone,
             without,
-            postern,
+            peers,
+            home,
             recipient: recipient.to_owned(),
             players: Vec::new(),
+            passage: None,
             stop,
             started: Instant::now(),
+            gone_home_ms: Cell::new(None),
+            scratch,
         })
     }
 
     /// Lets the night begin.
     pub(super) fn play(&mut self) -> Result<(), Failure> {
         self.started = Instant::now();
-        for (with_postern, target) in [(false, self.without), (true, self.postern.addr)] {
+        self.passage = Some(Passage::new(self.ledger(Party::Peers, true), self.started));
+        for with_postern in [false, true] {
             for party in Party::ALL {
-                let player = self.player(party, target, with_postern);
+                let player = self.player(party, with_postern);
                 self.players.push(thread(player)?);
             }
         }
@@ -95,15 +105,25 @@ impl Stage {
         thread(watcher).map(drop)
     }
 
-    fn player(&self, party: Party, target: SocketAddr, with_postern: bool) -> impl FnOnce() + Send + 'static {
-        let plan = self.night.plan(party, target, &self.recipient, &self.ledger(party, with_postern));
+    fn player(&self, party: Party, with_postern: bool) -> impl FnOnce() + Send + 'static {
+        let (target, recipient) = match (with_postern, party) {
+            (false, _) => (self.without, self.recipient.clone()),
+            // They write as ever: to their own server.
+            (true, Party::Peers) => (self.peers.relay, with_a_domain(&self.recipient)),
+            (true, _) => (self.home.smtp, with_a_domain(&self.recipient)),
+        };
+        let plan = self.night.plan(party, target, &recipient, &self.ledger(party, with_postern));
         let begins = self.started + Duration::from_millis(self.night.begins_ms(party));
         let (board, stop) = (self.board.clone(), Arc::clone(&self.stop));
+        let passage = self.passage.clone().filter(|_| with_postern && party == Party::Peers);
         move || {
             while Instant::now() < begins && !stop.load(Ordering::Relaxed) {
                 std::thread::sleep(TICK.min(begins.saturating_duration_since(Instant::now())));
             }
             let report = Flood::run(&plan, |progress| {
+                if let Some(passage) = &passage {
+                    passage.look(Instant::now());
+                }
                 board.lock().half(with_postern).parties[party as usize].take(progress);
                 if stop.load(Ordering::Relaxed) {
                     std::ops::ControlFlow::Break(())
@@ -123,16 +143,19 @@ impl Stage {
     fn watcher(&self) -> impl FnOnce() + Send + 'static {
         let (board, stop, started) = (self.board.clone(), Arc::clone(&self.stop), self.started);
         let (alone, behind) = (self.alone.clone(), self.behind.clone());
-        let (data, night) = (self.postern.data(), self.night);
+        let (home, peers, night) = (self.home.data(), self.peers.data(), self.night);
         move || {
             let processes = Night::old_size().processes as u64;
             while !stop.load(Ordering::Relaxed) {
-                let status = Client::connect(&data).and_then(|mut client| client.ask(Ask::Status));
-                let now_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let asked_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                // In the order in which mail goes: what has left the one is seen at the other.
+                let (peers, home) = (status(&peers), status(&home));
                 let passed_on = behind.count();
                 let mut scene = board.lock();
-                if let Ok(status) = status {
-                    scene.inside.take(status, &night, now_ms);
+                if let (Ok(peers), Ok(home)) = (peers, home) {
+                    scene.way.take(&peers, &home, &night, asked_ms);
+                    scene.inside.take(home, &night, asked_ms);
+                    scene.asked_ms = asked_ms;
                 }
                 scene.inside.passed_on = passed_on;
                 scene.without.busy = alone.as_ref().map(|server| (server.busy(), processes));
@@ -151,26 +174,44 @@ impl Stage {
         if now_ms < self.night.over_ms || !self.players.iter().all(JoinHandle::is_finished) {
             return false;
         }
-        // An answer that was asked for after the last 250.
-        let settled = now_ms > self.night.over_ms + SETTLE_MS;
-        let (empty, calm) = {
+        let gone_home_ms = self.gone_home_ms.get().unwrap_or(now_ms);
+        self.gone_home_ms.set(Some(gone_home_ms));
+        let (settled, empty, calm) = {
             let scene = self.board.lock();
-            (scene.inside.is_empty(), mode(&scene.inside.status) == Some("through"))
+            // Both sites were asked after the last 250.
+            let settled = scene.asked_ms > gone_home_ms + SETTLE_MS;
+            let empty = scene.inside.is_empty() && scene.way.waiting == 0;
+            (settled, empty, mode(&scene.inside.status) == Some("through"))
         };
         // That it answers at the outcome again is worth a look, but no part of the promise.
         settled && empty && (calm || now_ms > self.night.over_ms + CALM_MAX_MS)
             || now_ms > self.night.over_ms + RECKONING_MAX_MS
     }
 
+    /// Neither site has mail left, asked in the order in which it goes; nothing where one of them has ended.
+    fn is_empty(&self) -> Option<bool> {
+        let sites = [&self.peers, &self.home].map(|site| status(&site.data()).ok());
+        let [peers, home] = sites.map(|status| status.map(|status| status["spool"]["items"] == 0));
+        Some(peers? && home?)
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Ends the players, and waits for them: their ledgers are then complete.
+    /// Ends the players, and waits for them: their ledgers are then complete. After a night that was stopped, what was
+    /// answered at the receipt has a moment to arrive.
     pub(super) fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for player in self.players.drain(..) {
             let _ = player.join();
+        }
+        let leave_by = Instant::now() + LEAVE_MAX;
+        while !self.is_empty().unwrap_or(true) && Instant::now() < leave_by {
+            std::thread::sleep(TICK);
+        }
+        if let Some(passage) = &self.passage {
+            self.board.lock().way.under_way = passage.times(&self.behind.arrived());
         }
     }
 
@@ -190,87 +231,21 @@ impl Stage {
     }
 
     fn ledger(&self, party: Party, with_postern: bool) -> PathBuf {
-        self.postern.dir.join(format!("ledger-{}-{}", party as u8, u8::from(with_postern)))
+        self.scratch.0.join(format!("ledger-{}-{}", party as u8, u8::from(with_postern)))
     }
 }
 
-/// Our own server, as anybody would run it: this program with a configuration of a few lines.
-struct Postern {
-    child: Child,
-    dir: PathBuf,
-    addr: SocketAddr,
-}
-
-impl Postern {
-    fn start(configuration: &str) -> Result<Self, Failure> {
-        let dir = scratch_dir()?;
-        let failed = |what: &str, error: &std::io::Error| Failure::io(Code::Os, what, error);
-        let spawned = spawn(&dir, configuration).map_err(|error| failed("the server", &error));
-        let child = spawned.inspect_err(|_| drop(fs::remove_dir_all(&dir)))?;
-        let mut server = Self { child, dir, addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let mut ready = String::new();
-        if let Some(stdout) = server.child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut ready).map_err(|error| failed("the server", &error))?;
-        }
-        let addr = ready.split_whitespace().find_map(|word| word.strip_prefix("smtp=")?.parse().ok());
-        server.addr = addr.ok_or_else(|| {
-            let log = fs::read_to_string(server.dir.join("log")).unwrap_or_default();
-            let last = log.lines().last().unwrap_or("it said nothing").to_owned();
-            Failure::new(Code::Software, format!("Postern did not start: {last}")).cure("try `postern serve`")
-        })?;
-        Ok(server)
-    }
-
-    fn data(&self) -> PathBuf {
-        self.dir.join("data")
-    }
-
-    /// What `postern learn` would find in a mail log of last week: this site wrote to the friends, and they answered
-    /// from addresses that are proven theirs. (It leaves out addresses of loopback, from which nobody's friends write.)
-    fn teach(&self) -> Result<(), Failure> {
-        let at = now_s();
-        let wrote = friends_mailboxes().into_iter().map(Seen::WroteTo);
-        let proven = friends_addresses().into_iter().flat_map(|ip| {
-            let domain = FRIENDS_DOMAIN.to_owned();
-            [Seen::Authorised(ip, domain.clone()), Seen::Ham(ip, domain, 20)]
-        });
-        let seeds = wrote.chain(proven).map(|seen| Seed { at, seen }).collect();
-        Client::connect(&self.data())?.ask(Ask::Learn { seeds }).map(drop)
-    }
-}
-
-impl Drop for Postern {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn spawn(dir: &Path, configuration: &str) -> std::io::Result<Child> {
-    let config = dir.join("postern.toml");
-    fs::write(&config, configuration)?;
-    Command::new(std::env::current_exe()?)
-        .args(["serve", "--smtp", "127.0.0.1:0", "--data"])
-        .arg(dir.join("data"))
-        .arg("-c")
-        .arg(&config)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(fs::File::create(dir.join("log"))?)
-        .spawn()
-}
-
-fn scratch_dir() -> Result<PathBuf, Failure> {
-    for n in 0..1000 {
-        let dir = std::env::temp_dir().join(format!("postern-demo-{}-{n}", std::process::id()));
-        match fs::create_dir(&dir) {
-            Ok(()) => return Ok(dir),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Failure::io(Code::CannotCreate, dir.display(), &error)),
-        }
-    }
-    Err(Failure::new(Code::CannotCreate, "no room for another temporary directory"))
+/// The one that everybody writes to, and that of the peers. Each has the other's key before it starts.
+fn sites(night: &Night, scratch: &Scratch, behind: &OldServer, recipient: &str) -> Result<(Site, Site), Failure> {
+    let recipient = with_a_domain(recipient);
+    let domain = recipient.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let (home, peers) = (Plot::make(scratch, "home")?, Plot::make(scratch, "peer")?);
+    home.pin(PEERS_DOMAIN, &peers.key, None)?;
+    let home_key = home.key.clone();
+    let home = home.open(&night.configuration(behind.addr(), domain))?;
+    peers.pin(domain, &home_key, Some(home.door))?;
+    let peers = peers.open(&peers_configuration(home.smtp))?;
+    Ok((home, peers))
 }
 
 fn thread(play: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
@@ -279,8 +254,11 @@ fn thread(play: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failur
 
 /// How often Postern is asked how it is, and waiting threads look whether it is over.
 const TICK: Duration = Duration::from_millis(250);
-/// After the last 250, until `status` is believed that nothing is left.
+/// After the last 250, until `status` of both sites is believed that nothing is left.
 const SETTLE_MS: u64 = 1_000;
+/// How long what is under way is waited for when somebody has stopped the night: mail takes less while it is calm, and
+/// who wants to go does not want to wait for a backlog.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
 /// How long the last mode change is waited for.
 const CALM_MAX_MS: u64 = 8_000;
 /// How long the drain may take after the night: a backlog of twice what a night can leave.

@@ -12,7 +12,7 @@ use super::night::{Night, Party, Phase};
 
 /// One frame.
 pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
-    let rows = [Constraint::Length(3), Constraint::Fill(1), Constraint::Length(1)];
+    let rows = [Constraint::Length(2), Constraint::Fill(1), Constraint::Length(1)];
     let [above, middle, below] = Layout::vertical(rows).areas(frame.area());
     paint(frame, above, head(scene, usize::from(above.width)));
     let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(middle);
@@ -27,17 +27,22 @@ pub(super) fn draw(frame: &mut Frame<'_>, scene: &Scene) {
 
 /// All in one line, for pipes.
 pub(super) fn one_line(scene: &Scene) -> String {
-    let friends = |half: &Half| {
-        let known = half.party(Party::Known);
-        format!("{} of {}", known.progress.friends_accepted, known.progress.friends_offered)
+    let friends = |half: &Half, party: Party| {
+        let progress = &half.party(party).progress;
+        format!("{} of {}", progress.friends_accepted, progress.friends_offered)
     };
     let status = &scene.inside.status;
     format!(
-        "{} {:<6} friends' mail taken: without {}, with {}; hostile connects/s {}; mode {}, buffered {}, passed on {}",
+        "{} {:<6} friends' mail taken: without {}, with {}; from a site with a postern: without {}, by the postern {} of {}, \
+         by port 25 {}; hostile connects/s {}; mode {}, buffered {}, passed on {}",
         clock(scene.now_ms),
         phase_words(scene.night.phase_at(scene.now_ms)),
-        friends(&scene.without),
-        friends(&scene.with),
+        friends(&scene.without, Party::Known),
+        friends(&scene.with, Party::Known),
+        friends(&scene.without, Party::Peers),
+        scene.way.by_postern,
+        scene.with.party(Party::Peers).progress.friends_offered,
+        scene.way.by_port_25,
         connects_per_s(scene.with.party(Party::Hostile)),
         mode(status).unwrap_or("?"),
         items(status),
@@ -60,7 +65,7 @@ fn head(scene: &Scene, columns: usize) -> Vec<Line<'static>> {
         Span::styled(phase_words(phase).to_uppercase(), Style::new().fg(colour).bold()),
         label(phase_meaning(phase)),
     ];
-    vec![Line::from(title), time_line(night, now_ms, columns), Line::default()]
+    vec![Line::from(title), time_line(night, now_ms, columns)]
 }
 
 /// The night from left to right, the flood in red, what is past solid.
@@ -76,7 +81,10 @@ fn time_line(night: &Night, now_ms: u64, columns: usize) -> Line<'static> {
 
 fn without(scene: &Scene, columns: usize) -> Vec<Line<'static>> {
     let mut out = vec![Line::from("WITHOUT".bold()), Line::from(label(scene.against.clone()))];
-    out.extend(people(&scene.without, columns));
+    let peers = scene.without.party(Party::Peers);
+    let mut came = friendly(peers);
+    came.push(Line::from("  by port 25, as everybody"));
+    out.extend(people(&scene.without, came, columns));
     out.push(heading("the server"));
     if let Some((busy, of)) = scene.without.busy {
         let colour = if busy >= of { Color::Red } else { Color::Reset };
@@ -87,43 +95,62 @@ fn without(scene: &Scene, columns: usize) -> Vec<Line<'static>> {
 
 fn with(scene: &Scene, columns: usize) -> Vec<Line<'static>> {
     let mut out = vec![Line::from("WITH POSTERN".bold()), Line::from(label("in front of a server of the same kind"))];
-    out.extend(people(&scene.with, columns));
+    out.extend(people(&scene.with, through_the_postern(scene), columns));
     out.extend(inside(&scene.inside, columns));
     out
 }
 
-/// Friends, strangers, the flood.
-fn people(half: &Half, columns: usize) -> Vec<Line<'static>> {
+/// Friends, those with a postern, strangers, the flood.
+fn people(half: &Half, peers: Vec<Line<'static>>, columns: usize) -> Vec<Line<'static>> {
     let known = half.party(Party::Known);
     let mut out = vec![heading("known friends")];
-    out.push(friendly(known));
-    out.push(Line::from(format!("  answered after {}", times(known))));
+    out.extend(friendly(known));
     out.push(course(&known.course(taken), Color::Green, columns));
+    out.push(heading("friends with a postern"));
+    out.extend(peers);
     out.push(heading("honest, never seen before"));
-    out.push(friendly(half.party(Party::Strangers)));
+    out.push(share_line(half.party(Party::Strangers)));
     let hostile = half.party(Party::Hostile);
-    out.push(heading("the flood"));
-    out.push(Line::from(format!("  {} connects/s, {} open", connects_per_s(hostile), hostile.open())));
-    out.push(Line::from(format!("  {} spam and backscatter taken", hostile.progress.hostile_accepted)));
+    out.push(heading("the flood: bots, spam, backscatter"));
+    let (connects, accepted) = (connects_per_s(hostile), hostile.progress.hostile_accepted);
+    out.push(Line::from(format!("  {connects}/s connect, {} open; {accepted} taken", hostile.open())));
     out.push(course(&hostile.course(attempts), Color::Red, columns));
     out
 }
 
-fn friendly(party: &PartyBoard) -> Line<'static> {
+fn friendly(party: &PartyBoard) -> Vec<Line<'static>> {
+    vec![share_line(party), Line::from(format!("  answered in {}", times(party)))]
+}
+
+fn share_line(party: &PartyBoard) -> Line<'static> {
     let progress = &party.progress;
-    let share = party.success_per_mille();
-    let colour = match share {
+    let waiting =
+        progress.friends_offered - (progress.friends_accepted + progress.friends_failed).min(progress.friends_offered);
+    let words = format!(" taken; {} failed, {waiting} wait", progress.friends_failed);
+    Line::from(vec![share(party.success_per_mille()), words.into()])
+}
+
+fn share(per_mille: Option<u64>) -> Span<'static> {
+    let colour = match per_mille {
         Some(990..) | None => Color::Green,
         Some(900..) => Color::Yellow,
         Some(_) => Color::Red,
     };
-    let share = share.map_or_else(|| "-".to_owned(), |share| format!("{}.{} %", share / 10, share % 10));
-    let waiting =
-        progress.friends_offered - (progress.friends_accepted + progress.friends_failed).min(progress.friends_offered);
-    Line::from(vec![
-        Span::styled(format!("  {share}"), Style::new().fg(colour).bold()),
-        format!(" taken; {} failed, {waiting} wait", progress.friends_failed).into(),
-    ])
+    let words = per_mille.map_or_else(|| "-".to_owned(), |share| format!("{}.{} %", share / 10, share % 10));
+    Span::styled(format!("  {words}"), Style::new().fg(colour).bold())
+}
+
+/// Their own site has answered them long ago: what counts is what went through the other side's postern.
+fn through_the_postern(scene: &Scene) -> Vec<Line<'static>> {
+    let (way, peers) = (&scene.way, scene.with.party(Party::Peers));
+    let door = way.answered_at_outcome + way.answered_at_receipt;
+    // A second before both sites were asked: what was on its way just then is not late.
+    let due = peers.due_before(scene.asked_ms.saturating_sub(1_000));
+    vec![
+        Line::from(vec![share(way.per_mille_of(due)), format!(" came in; {} wait at their site", way.waiting).into()]),
+        Line::from(format!("  {} by the postern, {} by port 25", way.by_postern, way.by_port_25)),
+        Line::from(format!("  {door} answered 250 at the door")),
+    ]
 }
 
 fn times(party: &PartyBoard) -> String {
@@ -146,10 +173,9 @@ fn inside(inside: &Inside, columns: usize) -> Vec<Line<'static>> {
         _ => String::new(),
     };
     vec![
-        heading("the server"),
+        heading(&format!("the server, pressure {}{cause}", weather["level"].as_str().unwrap_or("?"))),
         Line::from(vec!["  mode ".into(), mode(status).unwrap_or("?").to_owned().bold()]),
         Line::from(label(format!("  {}", modes.collect::<Vec<_>>().join(" → ")))),
-        Line::from(format!("  pressure {}{cause}", weather["level"].as_str().unwrap_or("?"))),
         Line::from(format!("  {} buffered{drained}", items(status))),
         course(&inside.buffered, Color::Yellow, columns),
         Line::from(format!("  {} passed on to the server behind", inside.passed_on)),

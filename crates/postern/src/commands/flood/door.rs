@@ -116,6 +116,7 @@ pub(super) fn plan(args: &FloodArgs, target: SocketAddr) -> DoorPlan {
             peer_key: door.peer_key.clone(),
             tickets: door.tickets.clone(),
             entry: if door.plain { Entry::Plain } else { Entry::Door },
+            moments: false,
         });
     }
     plan

@@ -10,7 +10,7 @@ fn key() -> String {
 }
 
 fn change(domain: &str, key: Option<&str>, at: Option<&str>, add: bool) -> PeerChange {
-    PeerChange { domain: domain.into(), key: key.map(Into::into), at: at.map(Into::into), add }
+    PeerChange { domain: domain.into(), key: key.map(Into::into), at: at.map(Into::into), enforce: false, add }
 }
 
 #[test]
@@ -60,6 +60,24 @@ fn pinned_peers_are_kept_over_a_restart_and_published_when_they_change() {
     assert_eq!(peers.change(change("friend.example", None, None, false), 9), Ok(true));
     assert_eq!(peers.change(change("friend.example", None, None, false), 9), Ok(false));
     assert!(DoorPeers::load(dir.path()).expect("readable").now().pins().is_empty());
+}
+
+#[test]
+fn a_peer_that_is_enforced_stays_so_until_it_is_removed_and_older_files_are_read() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let (one, two) = (key(), key());
+    let peers = DoorPeers::load(dir.path()).expect("none yet");
+    let enforced = |key: &str| PeerChange { enforce: true, ..change("friend.example", Some(key), None, true) };
+    assert_eq!(peers.change(change("friend.example", Some(&one), None, true), 7), Ok(true));
+    let plain = std::fs::read_to_string(PeerFile::path(dir.path())).expect("readable");
+    assert!(!plain.contains("enforce"), "as an older release wrote it: {plain}");
+    assert_eq!(peers.change(enforced(&one), 8), Ok(true));
+    assert_eq!(peers.change(change("friend.example", Some(&two), None, true), 9), Ok(true));
+    let again = DoorPeers::load(dir.path()).expect("readable").now();
+    assert!(again.peers["friend.example"].enforce && again.show()["friend.example"]["enforce"] == true);
+    assert_eq!(peers.change(change("friend.example", None, None, false), 9), Ok(true));
+    assert_eq!(peers.change(change("friend.example", Some(&one), None, true), 9), Ok(true));
+    assert!(!peers.now().peers["friend.example"].enforce);
 }
 
 #[test]

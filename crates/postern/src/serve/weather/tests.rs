@@ -38,7 +38,7 @@ fn a_spool_that_does_not_answer_is_told_as_weather_and_not_waited_for() {
     for _ in 0..2 {
         task.hear_spool(None, 600);
     }
-    task.pressure = task.gauge.read_at(task.now_ms(), &task.readings);
+    task.pressure = task.gauged();
     assert!(task.heed(&around, &intake), "the weather has changed");
     assert_eq!(task.weather.whole(), (Answer::Collect, Reason::Pressure(Cause::Commit)));
     let shown = handle.show();
@@ -49,4 +49,17 @@ fn a_spool_that_does_not_answer_is_told_as_weather_and_not_waited_for() {
     assert!(!task.heed(&around, &intake));
     assert_eq!((task.readings.commit_ms, &handle.show()["waiting"]), (2, &0.into()));
     assert_eq!(new_have_room(), room + 500);
+}
+
+#[test]
+fn a_busy_machine_is_pressure_unless_a_test_says_that_it_is_shared() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let mut config =
+        Config::load(&ServeArgs { data: Some(dir.path().to_owned()), ..Default::default() }).expect("defaults");
+    for (pressure, expected) in [(true, Some(Cause::LoopLag)), (false, None)] {
+        config.settings.auto.pressure = pressure;
+        let (mut task, _) = WeatherTask::load(dir.path(), &config);
+        task.readings.loop_lag_ms = 500;
+        assert_eq!(task.gauged().cause, expected);
+    }
 }

@@ -10,7 +10,7 @@ use super::account::{Account, copies};
 use super::traffic::Post;
 use super::{
     BOTS, FILLERS, KNOWN, NEW, SUSPECT, config, in_mode, mode, one_of, taken, teach, wait_for_taken, wait_until_empty,
-    while_flooded,
+    wait_until_through, while_flooded,
 };
 use crate::harness::filters::{FilterDaemon, Which};
 use crate::harness::postern::Postern;
@@ -90,7 +90,7 @@ fn classes_and_modes_survive_sigterm_and_kill_9_in_mid_flood_and_no_mail_is_lost
     assert_eq!((class_of("127.13.0.9"), class_of("127.11.0.1")), (Some("pinned"), Some("pinned")));
     assert_eq!(before.modes, ["collect", "hold"]);
     filter.restart();
-    wait_for("the domain to come back", || in_mode(&server, "through"));
+    wait_until_through(&server);
     wait_until_empty(&server);
     assert_eq!(mode(&server.status(postern()).expect("it answers"), "held.example").0, "hold");
     let account = Account { records: post.records(), copies: copies(&server.scratch().join("mail")), dead: Vec::new() };

@@ -1,0 +1,55 @@
+//! Where a door is, and the way there: names to addresses, the second door behind the first.
+//!
+//! Asked anew for each link, so that a courier follows its domain's record. Called by `outward`.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use postern_net::door::courier::Dial;
+use postern_net::door::{DoorAddress, PublicKey};
+use postern_net::mx::Names;
+
+use super::{Doors, OutboundOptions, known};
+use crate::outbound::Closed;
+
+/// Where a door is and whose keys it must show.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) keys: Vec<PublicKey>,
+}
+
+/// Opens the door of today's place, with the second one that is not published behind it.
+pub(super) fn dial(doors: &Doors, options: &OutboundOptions, domain: &str, place: &Arc<Mutex<Place>>) -> Dial<Closed> {
+    let (opener, purse, names) = (doors.opener.clone(), doors.purse.clone(), options.mx.names.clone());
+    let (domain, place) = (domain.to_owned(), place.clone());
+    Arc::new(move || {
+        let (opener, purse, names) = (opener.clone(), purse.clone(), names.clone());
+        let (domain, place) = (domain.clone(), lock(&place).clone());
+        Box::pin(async move {
+            let addresses = resolve(&*names, &place.host, place.port).await;
+            let alternates = match known::alt(purse, domain.clone()).await {
+                Some(alt) => resolve(&*names, &alt.host, alt.port).await,
+                None => Vec::new(),
+            };
+            if addresses.is_empty() && alternates.is_empty() {
+                return Err(Closed::Silent);
+            }
+            opener.open(DoorAddress { domain, addresses, keys: place.keys, alternates }).await
+        })
+    })
+}
+
+/// A name that cannot be looked up has no addresses: its door is silent.
+async fn resolve(names: &dyn Names, host: &str, port: u16) -> Vec<SocketAddr> {
+    let addresses = match host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => names.addresses(host).await.unwrap_or_default(),
+    };
+    addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect()
+}
+
+pub(super) fn lock(place: &Mutex<Place>) -> std::sync::MutexGuard<'_, Place> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
