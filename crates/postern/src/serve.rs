@@ -73,7 +73,7 @@ pub(crate) fn run(flags: &ServeArgs) -> Result<(), Failure> {
     let data = config.settings.general.data.clone();
     let identity = privileges::identity(&config.settings.run_as)?;
     control::refuse_long_path(&data)?;
-    make_data_dir(&data)?;
+    make_data_dir(&data, identity)?;
     refuse_second_server(&data)?;
     let threads = door_threads(&config, flags);
     let listeners = listeners::open(&config, threads)?;
@@ -273,11 +273,14 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Failure> {
     Ok(octets)
 }
 
-fn make_data_dir(data: &Path) -> Result<(), Failure> {
+/// Mode 0700, of the user that the server will be: whoever comes first, the server or a command, makes it, and what root
+/// then puts into it belongs to that user.
+pub(crate) fn make_data_dir(data: &Path, owner: Option<privileges::Identity>) -> Result<(), Failure> {
     if data.is_dir() {
         return Ok(());
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data).map_err(|error| {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.and_then(|()| owner.map_or(Ok(()), |owner| privileges::give(data, owner))).map_err(|error| {
         Failure::io(Code::CannotCreate, format!("data directory {}", data.display()), &error)
             .cure("make it and give it to the server's user, or choose another with --data DIR")
     })

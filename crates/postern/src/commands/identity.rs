@@ -20,6 +20,7 @@ use crate::serve::keys::KeyFiles;
 use crate::serve::masters::Masters;
 use crate::serve::trust::now_s;
 use crate::serve::trust::pins::Pin;
+use crate::serve::{make_data_dir, privileges};
 
 /// `postern identity …`.
 pub(crate) fn identity(action: Identity) -> Result<(), Failure> {
@@ -48,6 +49,7 @@ impl Site {
             ServeArgs { config: args.server.config.clone(), data: args.server.data.clone(), ..ServeArgs::default() };
         let config = Config::load(&flags)?;
         let data = &config.settings.general.data;
+        make_data_dir(data, privileges::identity(&config.settings.run_as)?)?;
         let mut domains: Vec<String> = config.recipients.keys().cloned().collect();
         if let Some(mut client) = running(data)? {
             let told = client.ask(Ask::Domains)?["domains"].take();

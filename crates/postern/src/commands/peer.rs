@@ -5,13 +5,15 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::print;
-use crate::args::{Peer, ServerArgs, Switch};
-use crate::config::data_dir;
+use crate::args::{Peer, ServeArgs, ServerArgs, Switch};
+use crate::config::{Config, data_dir};
 use crate::control::Ask;
 use crate::control::client::Client;
 use crate::exit::{Code, Failure};
 use crate::serve::bypass::Bypass;
+use crate::serve::make_data_dir;
 use crate::serve::peers::{PeerChange, PeerFile};
+use crate::serve::privileges;
 use crate::serve::trust::now_s;
 use crate::serve::trust::pins::{Pin, PinFile};
 
@@ -72,9 +74,19 @@ fn door(change: PeerChange, server: &ServerArgs) -> Result<bool, Failure> {
     let mut file = PeerFile::load(&data).map_err(failed)?;
     let changed = file.change(&change, now_s()).map_err(|what| Failure::new(Code::Failed, what))?;
     if changed {
+        make_data(&data, server)?;
         file.save(&data).map_err(failed)?;
     }
     Ok(changed)
+}
+
+/// Before the first start of a server there is no directory yet: it is made as that will make it.
+fn make_data(data: &Path, server: &ServerArgs) -> Result<(), Failure> {
+    if data.is_dir() {
+        return Ok(());
+    }
+    let flags = ServeArgs { config: server.config.clone(), data: server.data.clone(), ..ServeArgs::default() };
+    make_data_dir(data, privileges::identity(&Config::load(&flags)?.settings.run_as)?)
 }
 
 fn not_pinned(what: &str) -> Failure {
@@ -94,6 +106,7 @@ fn change(what: &str, add: bool, server: &ServerArgs) -> Result<(), Failure> {
         if !changed && !add {
             return Err(not_pinned(what));
         }
+        make_data(&data, server)?;
         pins.save(&data).map_err(failed)?;
     }
     print(&format!("{what} {}\n", if add { "is pinned: it always comes first" } else { "is no longer pinned" }))

@@ -78,11 +78,6 @@ impl KeyFiles {
 
     fn load_or_make(&self, file: &Path) -> Result<KeyPair, Failure> {
         let failed = |error: io::Error| Failure::io(Code::CannotCreate, file.display(), &error);
-        if !self.data.is_dir() {
-            let what = format!("{} is not there", self.data.display());
-            let cure = "name the server's directory with --data DIR or its file with -c FILE, or start a server once";
-            return Err(Failure::new(Code::Data, what).cure(cure));
-        }
         peers::make_door_dir(&self.data).map_err(failed)?;
         let key = KeyPair::load_or_make(file).map_err(unusable)?;
         files::give_to_owner_of(&self.data, file).map_err(failed)?;

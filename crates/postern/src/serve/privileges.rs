@@ -54,6 +54,17 @@ fn find(passwd: &str, groups: &str, user: &str, group: Option<&str>) -> Result<I
     Ok(Identity { uid, gid })
 }
 
+/// What root has made belongs to the identity; for anybody else it stays theirs.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn give(path: &Path, identity: Identity) -> std::io::Result<()> {
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    chown(path, Some(identity.uid), Some(identity.gid))
+}
+
 /// Hands the data directory to the identity and becomes it, for good.
 ///
 /// # Errors

@@ -68,8 +68,38 @@ fn the_key_is_made_once_for_the_server_alone_and_shown_without_its_private_half(
     let private = fs::read_to_string(&file).expect("readable");
     let secret = private.lines().find(|line| !line.starts_with('-')).expect("a line of base64");
     assert!(!shown.contains(secret));
-    let nowhere = postern(dir.path(), &["identity", "show", "--data", "nowhere"]);
-    assert!(nowhere.code == 65 && nowhere.err.contains("--data"), "{}", nowhere.err);
+}
+
+#[test]
+fn keys_are_shown_and_pinned_on_a_machine_where_no_server_ever_ran() {
+    let (dir, friend) = (site(), site());
+    fs::remove_dir(dir.path().join("postern-data")).expect("empty");
+    let key = public(friend.path());
+    let mode = |path: &str| fs::metadata(dir.path().join(path)).expect(path).permissions().mode() & 0o777;
+    for (data, first) in [
+        ("a/shown", vec!["identity", "show", "--data", "a/shown"]),
+        ("postern-data", vec!["peer", "add", "friend.example", &key, "-c", "c.toml"]),
+        ("c/pin", vec!["peer", "add", "192.0.2.7", "--data", "c/pin"]),
+    ] {
+        // What is not there is not made by a look, or by taking something out of it.
+        run(dir.path(), &["peer", "ls", "--data", data]);
+        assert_eq!(postern(dir.path(), &["peer", "rm", "friend.example", "--data", data]).code, 65);
+        assert!(!dir.path().join(data).exists(), "{data}");
+        run(dir.path(), &first);
+        assert_eq!(mode(data), 0o700, "{data}");
+    }
+    assert_eq!((mode("a/shown/door"), mode("a/shown/door/key")), (0o700, 0o600));
+    assert_eq!((mode("postern-data/door"), mode("postern-data/door/peers")), (0o700, 0o600));
+    let shown = value(dir.path(), &["identity", "show", "--json", "--data", "a/shown"])["public"].clone();
+    // And the server that comes then has them.
+    let server = Server::spawn(dir.path(), &["-c", "s.toml"]);
+    let listed = server.command(&["peer", "ls"]).out;
+    assert!(listed.contains(&key), "{listed}");
+    let again = value(dir.path(), &["identity", "show", "--json", "--data", "a/shown"])["public"].clone();
+    assert_eq!(again, shown, "made once");
+    fs::write(dir.path().join("file"), "").expect("written");
+    let nowhere = postern(dir.path(), &["identity", "show", "--data", "file/data"]);
+    assert!(nowhere.code == 73 && nowhere.err.contains("--data"), "{}: {}", nowhere.code, nowhere.err);
 }
 
 #[test]
