@@ -16,6 +16,6 @@ mod stats;
 mod thread;
 
 pub use options::PosternOptions;
-pub use prove::{Proof, Prover};
+pub use prove::{Proof, Prover, Standing};
 pub use stats::{PosternStats, PosternStatsSnapshot};
 pub use thread::Postern;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions};
-use postern_doors::postern::{Postern, PosternOptions, Proof, Prover};
+use postern_doors::postern::{Postern, PosternOptions, Proof, Prover, Standing};
 use postern_doors::{Policy, Recipients};
 use postern_net::door::{
     DoorAddress, DoorClient, DoorClientOptions, DoorError, DoorStream, KeyPair, PublicKey, Purse, ServerProfile,
@@ -27,10 +27,14 @@ impl Prover for Pins {
         let pinned = self.0.iter().any(|(pinned, own)| pinned == domain && own == key);
         answer(match domain {
             "late.example" => Proof::NotNow,
-            _ if pinned => Proof::Pinned { org: domain.to_owned() },
-            "dns.example" => Proof::Proven { org: domain.to_owned() },
+            _ if pinned => Proof::Pinned(Standing::secure(domain)),
+            "dns.example" => Proof::Proven(Standing::unsigned(domain)),
             _ => Proof::Unproven { why: "nobody knows it".to_owned() },
         });
+    }
+
+    fn is_barred(&self, _: &str, _: &str, _: &PublicKey) -> bool {
+        false
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use postern_net::door::{peer_key, raise};
+use postern_net::door::{PublicKey, peer_key, raise};
 use postern_proto::door::limits::TICKET_LIFE_S;
 use postern_proto::door::{CloseCode, Frame, FrameReader, Kind, PeerClass, Ticket, TicketBody, mint};
 use postern_trust::Class;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::authority::Principal;
 use super::house::{House, NoRoom, Window};
-use super::prove::{Proof, Prover};
+use super::prove::{Proof, Prover, Standing};
 use super::stats::PosternStats;
 use crate::deadlines::Slot;
 use crate::gate::{Admission, AdmittedBy, SharedGate};
@@ -59,6 +59,7 @@ pub(super) struct Peer {
 struct Guest {
     domain: Box<str>,
     org: Box<str>,
+    key: PublicKey,
     class: PeerClass,
     /// In the lanes of the spool, and in the queues of the thread.
     rank: Class,
@@ -169,17 +170,19 @@ impl Peer {
             count(&stats.foreign_tickets);
             return Err(Out::Closed(CloseCode::ForeignTicket));
         }
+        let Some(key) = peer_key(connection) else { return self.park(connection, control).await };
         let proof = tokio::select! {
-            proof = self.prove(connection, domain, owner) => proof,
+            proof = self.prove(&key, domain, owner) => proof,
             _gone = connection.closed() => return Err(Out::Gone),
         };
         let Some(proof) = proof else { return self.park(connection, control).await };
         let guest = match proof {
-            Proof::Pinned { org } => Guest::new(domain, org, PeerClass::Known, Class::Pinned),
-            Proof::Known { org } => Guest::new(domain, org, PeerClass::Known, Class::Known),
-            Proof::Proven { org } => {
+            Proof::Pinned(standing) => Guest::new((domain, key), standing, PeerClass::Known, Class::Pinned),
+            Proof::Known(standing) => Guest::new((domain, key), standing, PeerClass::Known, Class::Known),
+            Proof::Proven(standing) => {
                 let class = if self.class == PeerClass::Vouched { PeerClass::Vouched } else { PeerClass::Proven };
-                Guest::new(domain, org, class, threshold.rank_of(connection, domain))
+                let rank = threshold.rank_of(connection, domain, standing.secure);
+                Guest::new((domain, key), standing, class, rank)
             }
             Proof::Unproven { why } => {
                 tracing::info!(peer = %connection.remote_address(), domain, why, "an unproven key at the postern");
@@ -217,11 +220,10 @@ impl Peer {
     }
 
     /// Asks whose key it is. `None`: nobody can say now.
-    async fn prove(&self, connection: &Connection, domain: &str, owner: Option<&str>) -> Option<Proof> {
-        let key = peer_key(connection)?;
+    async fn prove(&self, key: &PublicKey, domain: &str, owner: Option<&str>) -> Option<Proof> {
         let _open = self.threshold.open_proof(self.class)?;
         let (tell, told) = oneshot::channel();
-        self.threshold.prover.prove(domain, owner, &key, Box::new(move |proof| drop(tell.send(proof))));
+        self.threshold.prover.prove(domain, owner, key, Box::new(move |proof| drop(tell.send(proof))));
         timeout(limits::PROOF_TIMEOUT, told).await.ok()?.ok()
     }
 
@@ -268,13 +270,15 @@ impl Peer {
         let stats = &threshold.stats;
         let lifetime = Duration::from_secs(guest.class.limits().lifetime_s);
         let over = Instant::now() + threshold.lifetime_max.map_or(lifetime, |max| max.min(lifetime));
-        let (domain, org) = (guest.domain.clone(), guest.org.clone());
-        let mut streams = Streams {
-            principal: Rc::new(Principal { domain, org, too_slow: Cell::default() }),
-            open: Rc::default(),
-            ended: Rc::default(),
-            slots: Vec::new(),
+        let principal = Principal {
+            domain: guest.domain.clone(),
+            org: guest.org.clone(),
+            key: guest.key.clone(),
+            prover: Arc::clone(&threshold.prover),
+            too_slow: Cell::default(),
         };
+        let mut streams =
+            Streams { principal: Rc::new(principal), open: Rc::default(), ended: Rc::default(), slots: Vec::new() };
         let mut stopped = threshold.stopped.clone();
         let mut speaks = true;
         let code = loop {
@@ -375,8 +379,8 @@ impl Drop for OpenStream {
 }
 
 impl Guest {
-    fn new(domain: &str, org: String, class: PeerClass, rank: Class) -> Self {
-        Self { domain: domain.into(), org: org.into_boxed_str(), class, rank }
+    fn new((domain, key): (&str, PublicKey), standing: Standing, class: PeerClass, rank: Class) -> Self {
+        Self { domain: domain.into(), org: standing.org.into_boxed_str(), key, class, rank }
     }
 }
 
@@ -397,10 +401,10 @@ impl Threshold {
     }
 
     /// What the book says of a domain that is proven to be the peer's.
-    fn rank_of(&self, connection: &Connection, domain: &str) -> Class {
+    fn rank_of(&self, connection: &Connection, domain: &str, secure: bool) -> Class {
         let Some(admission) = self.core.usher.admission() else { return Class::New };
         let ip = connection.remote_address().ip().to_canonical();
-        admission.book.class_of_message(ip, Some(&format!("postmaster@{domain}")), true, unix_s())
+        admission.book.class_of_speaker(Some(ip), &format!("postmaster@{domain}"), secure, unix_s())
     }
 
     fn open_proof(&self, class: PeerClass) -> Option<OpenProof<'_>> {

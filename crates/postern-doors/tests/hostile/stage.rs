@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions, SharedGate};
-use postern_doors::postern::{Postern, PosternOptions, PosternStatsSnapshot, Proof, Prover};
+use postern_doors::postern::{Postern, PosternOptions, PosternStatsSnapshot, Proof, Prover, Standing};
 use postern_doors::{Policy, Recipients};
 use postern_net::door::{KeyPair, PublicKey, ServerProfile};
 use postern_proto::door::{Keyring, Master};
@@ -29,16 +29,23 @@ pub(crate) struct Stage {
     dir: tempfile::TempDir,
 }
 
-/// Whose key is whose.
+/// Whose key is whose, and who is pinned to somebody that is in none of these tests.
 #[derive(Default)]
-struct Book(Mutex<HashMap<String, (PublicKey, Proof)>>);
+struct Book {
+    keys: Mutex<HashMap<String, (PublicKey, Proof)>>,
+    barred: Mutex<Vec<String>>,
+}
 
 impl Prover for Book {
     fn prove(&self, domain: &str, _: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
-        answer(match self.0.lock().unwrap().get(domain) {
+        answer(match self.keys.lock().unwrap().get(domain) {
             Some((known, proof)) if known == key => proof.clone(),
             _ => Proof::Unproven { why: "not in the book".to_owned() },
         });
+    }
+
+    fn is_barred(&self, domain: &str, _: &str, _: &PublicKey) -> bool {
+        self.barred.lock().unwrap().iter().any(|barred| barred == domain)
     }
 }
 
@@ -121,16 +128,21 @@ impl Stage {
     /// A peer that the prover says this of.
     pub(crate) fn peer(&self, domain: &str, proof: Proof) -> Peer {
         let peer = Peer::new(domain);
-        self.prover.0.lock().unwrap().insert(domain.to_owned(), (peer.key.clone(), proof));
+        self.prover.keys.lock().unwrap().insert(domain.to_owned(), (peer.key.clone(), proof));
         peer
     }
 
     pub(crate) fn known(&self, domain: &str) -> Peer {
-        self.peer(domain, Proof::Known { org: domain.to_owned() })
+        self.peer(domain, Proof::Known(Standing::unsigned(domain)))
     }
 
     pub(crate) fn proven(&self, domain: &str) -> Peer {
-        self.peer(domain, Proof::Proven { org: domain.to_owned() })
+        self.peer(domain, Proof::Proven(Standing::unsigned(domain)))
+    }
+
+    /// The operator pins a domain to a key that no peer of these tests has.
+    pub(crate) fn bar(&self, domain: &str) {
+        self.prover.barred.lock().unwrap().push(domain.to_owned());
     }
 
     pub(crate) async fn leases(&self) -> Vec<Lease> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postern_identity::keys::{
-    KeyDesk, KeyOptions, KeyProof, KeyQuestion, NotNow, PinnedPeer, PinnedPeers, ProvenBy, Unproven,
+    KeyDesk, KeyOptions, KeyProof, KeyQuestion, NotNow, PinWord, PinnedPeer, PinnedPeers, ProvenBy, Unproven,
 };
 use postern_net::dns::DnsTrust;
 
@@ -139,6 +139,37 @@ fn a_pinned_peer_is_answered_at_once_without_dns() {
     assert_eq!(server.asked(""), 0);
     desk.set_pinned(PinnedPeers::default());
     assert_eq!(ask(&desk, question("pinned.example", 9)), proven("pinned.example", ProvenBy::Txt, false));
+}
+
+#[test]
+fn a_name_made_up_below_a_pinned_domain_is_not_proven_by_dns() {
+    let records = record("r123.pinned.example", 1)
+        + &record("a.b.pinned.example", 1)
+        + &record("b.pinned.example", 1)
+        + &record("customer.pinned.example", 1)
+        + "_dmarc.pinned.example TXT v=DMARC1; p=reject\n_dmarc.customer.pinned.example TXT v=DMARC1; psd=n";
+    let server = Responder::start(&records, &[]);
+    let mut pinned = PinnedPeers::default();
+    assert!(pinned.insert("pinned.example", PinnedPeer { keys: vec![key(7).into()], org: None }));
+    let desk = start(KeyOptions { pinned: pinned.clone(), ..options(&server) });
+    let barred = KeyProof::Unproven(Unproven::OtherPinned);
+    assert_eq!(ask(&desk, question("r123.pinned.example", 1)), barred);
+    assert_eq!(ask(&desk, question("a.b.pinned.example", 1)), barred);
+    // It stands for itself only, as its own organisation.
+    let own = proven("customer.pinned.example", ProvenBy::Txt, false);
+    assert_eq!(ask(&desk, question("customer.pinned.example", 1)), own);
+    // Who holds the pinned key may say a name below.
+    pinned.insert("pinned.example", PinnedPeer { keys: vec![key(7).into(), key(1).into()], org: None });
+    desk.set_pinned(pinned.clone());
+    assert_eq!(ask(&desk, question("r123.pinned.example", 1)), proven("pinned.example", ProvenBy::Txt, false));
+    // A pin between the name and its organisation counts as well, and the nearest is the last word.
+    pinned.insert("b.pinned.example", PinnedPeer { keys: vec![key(9).into()], org: None });
+    desk.set_pinned(pinned);
+    assert_eq!(ask(&desk, question("a.b.pinned.example", 1)), barred);
+    assert_eq!(ask(&desk, question("b.pinned.example", 9)), proven("b.pinned.example", ProvenBy::Pin, true));
+    assert_eq!(desk.pin_word("b.pinned.example", "pinned.example", &key(9)), PinWord::Pinned);
+    assert_eq!(desk.pin_word("pinned.example", "pinned.example", &key(9)), PinWord::Barred);
+    assert_eq!(desk.pin_word("customer.pinned.example", "customer.pinned.example", &key(9)), PinWord::Silent);
 }
 
 #[test]

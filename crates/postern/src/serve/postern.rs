@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions};
-use postern_doors::postern::{Postern, PosternOptions, Proof, Prover};
+use postern_doors::postern::{Postern, PosternOptions};
 use postern_doors::{Admission, CalloutCache, Policy};
 use postern_drain::{Doors, OutboundOptions, PinnedDoor};
-use postern_identity::keys::{KeyDesk, KeyProof, KeyQuestion, ProvenBy};
+use postern_identity::keys::KeyDesk;
 use postern_net::dns::{Resolver, ResolverOptions};
 use postern_net::door::{DoorClient, DoorClientOptions, KeyPair, PublicKey, Purse, ServerProfile};
 use postern_net::mx::MxFinder;
@@ -22,10 +22,10 @@ use postern_proto::envelope::Via;
 use postern_proto::mode::Modes;
 use postern_proto::session::{SessionLimits, SessionOptions};
 use postern_spool::Spool;
-use postern_trust::{Book, Class};
 use serde_json::{Value, json};
 
 use super::peers::{DoorPeers, PeerFile, make_door_dir};
+use super::prover::Witness;
 use super::{Shared, files, proofs};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
@@ -57,7 +57,7 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
         ..GateOptions::default()
     };
     let gate = Gate::new(Keyring::new(&master, now_s()), options, random()?);
-    let prover = Arc::new(Desk { keys, book: admission.book.clone() });
+    let prover = Arc::new(Witness::new(keys, admission.book.clone()));
     let smtp = &config.settings.smtp;
     let session = SessionOptions {
         size_max: smtp.size_max.0,
@@ -160,33 +160,6 @@ fn random<const N: usize>() -> Result<[u8; N], Failure> {
     let mut octets = [0; N];
     getrandom::fill(&mut octets).map_err(|error| Failure::new(Code::Os, format!("random bytes: {error}")))?;
     Ok(octets)
-}
-
-/// Whose key: what DNS and pins say; and who is known, what the book says.
-struct Desk {
-    keys: KeyDesk,
-    book: Arc<Book>,
-}
-
-impl Prover for Desk {
-    fn prove(&self, domain: &str, owner: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
-        let question = KeyQuestion { domain: domain.into(), owner: owner.map(Into::into), spki: key.spki().into() };
-        let (book, domain) = (Arc::clone(&self.book), domain.to_owned());
-        self.keys.ask(
-            question,
-            Box::new(move |proof| {
-                answer(match proof {
-                    KeyProof::Proven { org, by: ProvenBy::Pin, .. } => Proof::Pinned { org: org.into() },
-                    KeyProof::Proven { org, .. } if book.explain_domain(&domain, now_s()).class <= Class::Known => {
-                        Proof::Known { org: org.into() }
-                    }
-                    KeyProof::Proven { org, .. } => Proof::Proven { org: org.into() },
-                    KeyProof::Unproven(why) => Proof::Unproven { why: why.to_string() },
-                    KeyProof::NotNow(_) => Proof::NotNow,
-                });
-            }),
-        );
-    }
 }
 
 /// The postern's part of `status`.
