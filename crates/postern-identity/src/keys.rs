@@ -39,6 +39,9 @@ pub enum KeyProof {
     Proven {
         /// Whose budgets and credit the peer has: the organisational domain, lower case.
         org: Box<str>,
+        /// The domains above its own, up to the organisation, for which it speaks too: those whose DMARC record asks for
+        /// no strict alignment. Eight at most.
+        above: Vec<Box<str>>,
         /// What says so.
         by: ProvenBy,
         /// That could not be forged on the way: validated by DNSSEC, or pinned.

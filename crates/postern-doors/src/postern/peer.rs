@@ -59,6 +59,7 @@ pub(super) struct Peer {
 struct Guest {
     domain: Box<str>,
     org: Box<str>,
+    above: Vec<String>,
     key: PublicKey,
     class: PeerClass,
     /// In the lanes of the spool, and in the queues of the thread.
@@ -273,6 +274,7 @@ impl Peer {
         let principal = Principal {
             domain: guest.domain.clone(),
             org: guest.org.clone(),
+            above: guest.above.clone(),
             key: guest.key.clone(),
             prover: Arc::clone(&threshold.prover),
             too_slow: Cell::default(),
@@ -380,7 +382,8 @@ impl Drop for OpenStream {
 
 impl Guest {
     fn new((domain, key): (&str, PublicKey), standing: Standing, class: PeerClass, rank: Class) -> Self {
-        Self { domain: domain.into(), org: standing.org.into_boxed_str(), key, class, rank }
+        let Standing { org, above, .. } = standing;
+        Self { domain: domain.into(), org: org.into_boxed_str(), above, key, class, rank }
     }
 }
 

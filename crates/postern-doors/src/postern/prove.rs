@@ -40,19 +40,21 @@ pub enum Proof {
 pub struct Standing {
     /// Whose connections are counted together: its organisational domain (RFC 9989), lower-case.
     pub org: String,
+    /// The domains above its own whose mail it may bring too, lower-case.
+    pub above: Vec<String>,
     /// The proof could not be forged on the way: pinned, or validated by DNSSEC. Otherwise nothing that is said of a
     /// domain above it, in the book, is said of it.
     pub secure: bool,
 }
 
 impl Standing {
-    /// Of a domain that is its own organisation, or of `org`; by DNS that nothing signs.
+    /// Of a domain of the organisation `org` that speaks for itself only; by DNS that nothing signs.
     pub fn unsigned(org: impl Into<String>) -> Self {
-        Self { org: org.into(), secure: false }
+        Self { org: org.into(), above: Vec::new(), secure: false }
     }
 
     /// The same, where nobody could have forged it.
     pub fn secure(org: impl Into<String>) -> Self {
-        Self { org: org.into(), secure: true }
+        Self { org: org.into(), above: Vec::new(), secure: true }
     }
 }

@@ -59,7 +59,9 @@ fn a_large_message_comes_whole() {
 fn a_peer_brings_the_mail_of_its_organisation_and_no_other_however_large() {
     let stage = Stage::new(Settings::default());
     run(async {
-        let peer = stage.peer("mail.corp.example", Proof::Proven(Standing::unsigned("corp.example")));
+        let above = vec!["corp.example".to_owned()];
+        let standing = Standing { above, ..Standing::unsigned("corp.example") };
+        let peer = stage.peer("mail.corp.example", Proof::Proven(standing));
         let link = peer.enter(stage.addr(), None).await.unwrap();
         let mut mail = link.stream().await;
         mail.say("EHLO mta.corp.example\r\n").await;
@@ -81,7 +83,7 @@ fn a_peer_brings_the_mail_of_its_organisation_and_no_other_however_large() {
             assert!(reply.starts_with("550 5.7.1 USE-MX"), "{reply}");
         }
         assert_eq!(stage.stored().await, 0);
-        for from in ["a@mail.corp.example", "b@corp.example", "c@news.corp.example"] {
+        for from in ["a@mail.corp.example", "b@corp.example", "c@news.mail.corp.example"] {
             mail.say(&flight(from, "Hello")).await;
             mail.reply().await;
             mail.reply().await;

@@ -85,7 +85,12 @@ impl PinnedPeers {
         let domain = dns::domain(&question.domain)?;
         let peer = self.peers.get(&domain)?;
         Some(if peer.has(&question.spki) {
-            KeyProof::Proven { org: peer.org.clone().unwrap_or(domain), by: ProvenBy::Pin, secure: true }
+            KeyProof::Proven {
+                org: peer.org.clone().unwrap_or(domain),
+                above: Vec::new(),
+                by: ProvenBy::Pin,
+                secure: true,
+            }
         } else {
             KeyProof::Unproven(Unproven::OtherPinned)
         })

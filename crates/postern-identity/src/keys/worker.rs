@@ -129,8 +129,8 @@ impl Office {
                 Key::NotNow(why) => return KeyProof::NotNow(why),
             };
             match self.organisation(&claim.domain, payer).await {
-                Ok(Org::Domain(org)) => KeyProof::Proven { org, by, secure },
-                Ok(Org::PublicSuffix) => KeyProof::Unproven(Unproven::PublicSuffix),
+                Ok((Org::Domain(org), above)) => KeyProof::Proven { org, above, by, secure },
+                Ok((Org::PublicSuffix, _)) => KeyProof::Unproven(Unproven::PublicSuffix),
                 Err(why) => KeyProof::NotNow(why),
             }
         });
@@ -200,12 +200,12 @@ impl Office {
         unknown.map_or(Key::Unproven(against), Key::NotNow)
     }
 
-    async fn organisation(&self, domain: &str, payer: Payer<'_>) -> Result<Org, NotNow> {
+    async fn organisation(&self, domain: &str, payer: Payer<'_>) -> Result<(Org, Vec<Box<str>>), NotNow> {
         let mut walk = Walk::new(domain);
         while let Some(name) = walk.next() {
             let records = self.lookups.get(Kind::Txt, &format!("_dmarc.{name}"), payer).await?;
             walk.told(match &*records {
-                Records::Texts(told) => org::psd(told.value.iter().map(AsRef::as_ref)),
+                Records::Texts(told) => org::record(told.value.iter().map(AsRef::as_ref)),
                 Records::Tlsa(_) => None,
             });
         }

@@ -50,7 +50,12 @@ fn ask(desk: &KeyDesk, question: KeyQuestion) -> KeyProof {
 }
 
 fn proven(org: &str, by: ProvenBy, secure: bool) -> KeyProof {
-    KeyProof::Proven { org: org.into(), by, secure }
+    proven_also_for(&[], org, by, secure)
+}
+
+fn proven_also_for(above: &[&str], org: &str, by: ProvenBy, secure: bool) -> KeyProof {
+    let above = above.iter().map(|name| Box::from(*name)).collect();
+    KeyProof::Proven { org: org.into(), above, by, secure }
 }
 
 #[test]
@@ -74,9 +79,12 @@ fn the_organisation_is_found_up_the_tree_and_a_public_suffix_is_nobody() {
         + "_dmarc.good.example TXT v=DMARC1; p=reject\n_dmarc.hosts.example TXT v=DMARC1; p=none; psd=y";
     let server = Responder::start(&records, &[]);
     let desk = start(options(&server));
-    assert_eq!(ask(&desk, question("mail.cs.good.example", 1)), proven("good.example", ProvenBy::Txt, false));
+    let also = ["cs.good.example", "good.example"];
+    let expected = proven_also_for(&also, "good.example", ProvenBy::Txt, false);
+    assert_eq!(ask(&desk, question("mail.cs.good.example", 1)), expected);
     assert_eq!(ask(&desk, question("hosts.example", 2)), KeyProof::Unproven(Unproven::PublicSuffix));
-    assert_eq!(ask(&desk, question("a.b.hosts.example", 3)), proven("b.hosts.example", ProvenBy::Txt, false));
+    let expected = proven_also_for(&["b.hosts.example"], "b.hosts.example", ProvenBy::Txt, false);
+    assert_eq!(ask(&desk, question("a.b.hosts.example", 3)), expected);
 }
 
 #[test]
@@ -161,7 +169,8 @@ fn a_name_made_up_below_a_pinned_domain_is_not_proven_by_dns() {
     // Who holds the pinned key may say a name below.
     pinned.insert("pinned.example", PinnedPeer { keys: vec![key(7).into(), key(1).into()], org: None });
     desk.set_pinned(pinned.clone());
-    assert_eq!(ask(&desk, question("r123.pinned.example", 1)), proven("pinned.example", ProvenBy::Txt, false));
+    let expected = proven_also_for(&["pinned.example"], "pinned.example", ProvenBy::Txt, false);
+    assert_eq!(ask(&desk, question("r123.pinned.example", 1)), expected);
     // A pin between the name and its organisation counts as well, and the nearest is the last word.
     pinned.insert("b.pinned.example", PinnedPeer { keys: vec![key(9).into()], org: None });
     desk.set_pinned(pinned);

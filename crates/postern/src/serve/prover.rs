@@ -39,8 +39,9 @@ impl Prover for Witness {
 /// where the proof could not be forged: else a name made up below a known domain would be known by one spoofed answer.
 fn testify(proof: KeyProof, domain: &str, book: &Book) -> Proof {
     match proof {
-        KeyProof::Proven { org, by, secure } => {
-            let standing = Standing { org: org.into(), secure };
+        KeyProof::Proven { org, above, by, secure } => {
+            let above = above.into_iter().map(Into::into).collect();
+            let standing = Standing { org: org.into(), above, secure };
             if by == ProvenBy::Pin {
                 Proof::Pinned(standing)
             } else if book.class_of_speaker(None, domain, secure, now_s()) <= Class::Known {

@@ -9,8 +9,8 @@ fn check(domain: &str, (by, secure): (ProvenBy, bool), expected: impl Fn(Standin
     let options = BookOptions { good_entries: 1 << 10, bad_entries: 1 << 10, ..BookOptions::default() };
     let book = Book::new(options, [3; 16]);
     book.set_pins(Pins { domains: vec!["example.org".to_owned()], ..Pins::default() });
-    let proof = KeyProof::Proven { org: "example.org".into(), by, secure };
-    let standing = Standing { org: "example.org".to_owned(), secure };
+    let proof = KeyProof::Proven { org: "example.org".into(), above: vec!["example.org".into()], by, secure };
+    let standing = Standing { org: "example.org".to_owned(), above: vec!["example.org".to_owned()], secure };
     assert_eq!(testify(proof, domain, &book), expected(standing), "{domain} by {by:?}");
 }
 
