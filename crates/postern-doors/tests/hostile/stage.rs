@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions, SharedGate};
 use postern_doors::postern::{Postern, PosternOptions, PosternStatsSnapshot, Proof, Prover, Standing};
-use postern_doors::{Policy, Recipients};
+use postern_doors::{Admission, Policy, Recipients};
 use postern_net::door::{KeyPair, PublicKey, ServerProfile};
 use postern_proto::door::{Keyring, Master};
 use postern_proto::envelope::Via;
@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) window_bytes_max: u64,
     pub(crate) body: Option<Duration>,
     pub(crate) lifetime_max: Option<Duration>,
+    /// Who comes first, as a site judges it.
+    pub(crate) admission: Option<Admission>,
 }
 
 impl Default for Settings {
@@ -66,6 +68,7 @@ impl Default for Settings {
             window_bytes_max: 256 << 20,
             body: None,
             lifetime_max: None,
+            admission: None,
         }
     }
 }
@@ -103,6 +106,7 @@ impl Stage {
         let gate = gate(settings.strangers_per_second);
         let options = PosternOptions {
             lifetime_max: settings.lifetime_max,
+            admission: settings.admission.clone(),
             peers_max: 100,
             streams_max: 1_000,
             window_bytes_max: settings.window_bytes_max,
