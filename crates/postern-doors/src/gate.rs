@@ -11,6 +11,8 @@
 mod admissions;
 mod appointments;
 mod bindings;
+mod budget;
+mod caller;
 mod cids;
 mod level;
 mod machine;
@@ -20,11 +22,15 @@ mod seen;
 mod sketch;
 mod sockets;
 mod stats;
+mod strangers;
+mod tickets;
+mod verdict;
 
 pub use admissions::{Admission, AdmittedBy};
 pub use cids::{CidGenerator, cid_generator};
 pub use level::{Level, Load};
-pub use machine::{DropReason, Gate, GateOptions, Now, SharedGate, Verdict};
+pub use machine::{Gate, GateOptions, Now, SharedGate};
 pub use quic_socket::GateSocket;
 pub use sockets::DoorSockets;
 pub use stats::{GateStats, KernelDrops};
+pub use verdict::{DropReason, Verdict};

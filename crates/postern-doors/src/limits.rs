@@ -145,7 +145,8 @@ pub const WINDOW_BYTES_MAX_DEFAULT: u64 = 256 * 1024 * 1024;
 /// How full a table may be, in parts of a hundred, for one more of a class: stranger, proven, vouched, known. What is
 /// left is kept for those who are better.
 pub const HEADROOM: [u32; 4] = [40, 60, 80, 100];
-/// Mail streams over all connections of the postern, 1 KiB each while idle. More: 421 4.3.2 on that stream.
+/// Mail streams over all connections of the postern, 1 KiB each while idle. More: 421 4.3.2 on that stream, which is
+/// not read; the others of its connection go on. [`PeerLimits`](postern_proto::door::PeerLimits) has those of one connection.
 pub const STREAMS_MAX_DEFAULT: usize = 8_192;
 
 /// What a message on a stream may be behind the floor of its class (RFC 9000 has no such thing): the floor is an

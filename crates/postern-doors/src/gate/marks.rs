@@ -8,11 +8,14 @@ use postern_proto::door::ticket::Kind;
 
 use super::sketch::{Entry, Hash, Table};
 
+/// What a ticket was given for, and what was written into it.
+pub(super) type Held = (Kind, TicketBody);
+
 #[derive(Clone, Copy)]
 struct Mark {
     tag: u64,
     until_s: u32,
-    held: Option<(Kind, TicketBody)>,
+    held: Option<Held>,
 }
 
 impl Entry for Mark {
@@ -32,7 +35,7 @@ impl Marks {
         Self { table: Table::new(bits) }
     }
 
-    pub(super) fn put(&mut self, hash: &Hash, source: IpAddr, held: (Kind, TicketBody), now_s: u32) {
+    pub(super) fn put(&mut self, hash: &Hash, source: IpAddr, held: Held, now_s: u32) {
         let key = key(hash, source);
         let mark = Mark { tag: Table::<Mark>::tag(key), until_s: now_s + MARK_S, held: Some(held) };
         match self.table.find_mut(key) {
@@ -42,7 +45,7 @@ impl Marks {
     }
 
     /// Once.
-    pub(super) fn take(&mut self, hash: &Hash, source: IpAddr, now_s: u32) -> Option<(Kind, TicketBody)> {
+    pub(super) fn take(&mut self, hash: &Hash, source: IpAddr, now_s: u32) -> Option<Held> {
         let place = self.table.find_mut(key(hash, source))?;
         let mark = std::mem::replace(place, Mark::EMPTY);
         mark.held.filter(|_| mark.until_s >= now_s)

@@ -18,9 +18,10 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 
 use super::level::Load;
-use super::machine::{Gate, Now, SharedGate, Verdict};
+use super::machine::{Gate, Now, SharedGate};
 use super::sockets::DoorSockets;
 use super::stats::KernelDrops;
+use super::verdict::Verdict;
 
 /// Reads of a queue in a row, the best queue first, when all have something.
 const WEIGHTS: [u32; 4] = [8, 4, 2, 1];

@@ -1,6 +1,7 @@
 //! What the gate counts.
 
 use super::level::Level;
+use super::verdict::{DropReason, Verdict};
 
 /// A look at the counters; all since the start but the gauges at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +76,24 @@ pub struct KernelDrops {
 }
 
 impl GateStats {
+    /// One more, and what became of it.
+    pub(super) fn note(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Pass => self.passed += 1,
+            Verdict::Answer => self.answered += 1,
+            Verdict::Drop(DropReason::Garbage) => self.garbage += 1,
+            Verdict::Drop(DropReason::BadId) => self.bad_id += 1,
+            Verdict::Drop(DropReason::IdElsewhere) => self.id_elsewhere += 1,
+            Verdict::Drop(DropReason::IdBudget) => self.id_budget += 1,
+            Verdict::Drop(DropReason::NoToken) => self.no_token += 1,
+            Verdict::Drop(DropReason::BadTicket) => self.bad_ticket += 1,
+            Verdict::Drop(DropReason::BadCookie) => self.bad_cookie += 1,
+            Verdict::Drop(DropReason::Used) => self.used_cookie += 1,
+            Verdict::Drop(DropReason::Unanswered) => self.unanswered += 1,
+            Verdict::Drop(DropReason::Full) => self.full += 1,
+        }
+    }
+
     pub(super) fn with(mut self, level: Level, (prefixes, waiting, fair_wait_ms): (u32, u32, u64)) -> Self {
         self.level = level.number();
         (self.prefixes, self.waiting, self.fair_wait_ms) = (prefixes, waiting, fair_wait_ms);

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use super::house::House;
 use super::options::PosternOptions;
-use super::peer::{Peer, Threshold};
+use super::peer::Peer;
 use super::pool::Pool;
 use super::stats::PosternStats;
+use super::threshold::Threshold;
 use crate::door::attend;
 use crate::gate::{Admission, AdmittedBy, GateSocket, cid_generator};
 use crate::limits;

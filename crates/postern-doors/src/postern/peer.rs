@@ -1,47 +1,26 @@
-//! One connection: handshake, control stream, proof, tickets, and then mail streams until it ends.
+//! A connection on its way in: handshake, control stream, proof, a place in the house. From there on it is a [`Guest`]'s.
 //!
 //! Nothing of a peer is believed before its key is proven, and nothing it can do takes longer than a deadline or more
 //! than its class may have.
 
-use std::cell::Cell;
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use postern_net::door::{PublicKey, peer_key, raise};
-use postern_proto::door::limits::TICKET_LIFE_S;
-use postern_proto::door::{CloseCode, Frame, FrameReader, Kind, PeerClass, Ticket, TicketBody, mint};
+use postern_proto::door::{CloseCode, Frame, Kind, PeerClass};
 use postern_trust::Class;
-use quinn::{Connection, Incoming, RecvStream, SendStream, VarInt};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use quinn::{Connection, Incoming, VarInt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
-use super::authority::Principal;
-use super::house::{House, NoRoom, Window};
-use super::prove::{Proof, Prover, Standing};
-use super::stats::PosternStats;
-use crate::deadlines::Slot;
-use crate::gate::{Admission, AdmittedBy, SharedGate};
+use super::control::{Control, Gone};
+use super::guest::{Guest, close};
+use super::house::{NoRoom, Window};
+use super::prove::Proof;
+use super::threshold::Threshold;
+use crate::gate::{Admission, AdmittedBy};
 use crate::limits;
-use crate::runtime::Core;
-use crate::shell::Shell;
 use crate::stats::count;
-
-/// What all connections share.
-pub(super) struct Threshold {
-    pub(super) core: Rc<Core>,
-    pub(super) house: Rc<House>,
-    pub(super) gate: SharedGate,
-    pub(super) prover: Arc<dyn Prover>,
-    pub(super) stats: Arc<PosternStats>,
-    /// Questions about keys that are open, by class at the gate.
-    pub(super) proofs: Cell<[u32; PeerClass::ALL.len()]>,
-    pub(super) stopped: watch::Receiver<Option<Duration>>,
-    /// No connection lives longer.
-    pub(super) lifetime_max: Option<Duration>,
-}
 
 /// A peer on its way in.
 pub(super) struct Peer {
@@ -55,31 +34,12 @@ pub(super) struct Peer {
     pub(super) deadline: Instant,
 }
 
-/// A peer whose key is proven.
-struct Guest {
-    domain: Box<str>,
-    org: Box<str>,
-    above: Vec<String>,
-    key: PublicKey,
-    class: PeerClass,
-    /// In the lanes of the spool, and in the queues of the thread.
-    rank: Class,
-}
-
 /// Why a connection ended before it was let in.
 enum Out {
     /// Closed with this code; counted already.
     Closed(CloseCode),
     /// The peer has gone, or QUIC has given it up.
     Gone,
-}
-
-/// Both halves of the control stream, and what came on it so far.
-struct Control {
-    send: SendStream,
-    receive: RecvStream,
-    frames: FrameReader,
-    received: usize,
 }
 
 impl Peer {
@@ -129,8 +89,7 @@ impl Peer {
             }
         };
         let ident = timeout_at(self.deadline, async {
-            let (send, receive) = connection.accept_bi().await.ok()?;
-            let mut control = Control { send, receive, frames: FrameReader::new(), received: 0 };
+            let mut control = Control::accept(&connection).await.ok()?;
             match control.next().await {
                 Some(Frame::Ident { domain, owner, .. }) => Some(Ok((control, domain, owner))),
                 Some(_) | None => Some(Err(())),
@@ -206,9 +165,8 @@ impl Peer {
             count(&stats.narrowed);
             connection.set_max_concurrent_bi_streams(VarInt::from_u32(guest.class.limits().streams + 1));
         }
-        if control.send.write_all(&self.welcome(connection, &guest)).await.is_err() {
-            return Err(Out::Gone);
-        }
+        let by_ticket = matches!(self.admission.by, AdmittedBy::Ticket { .. });
+        control.say(&guest.welcome(&threshold, connection, by_ticket)).await.map_err(|Gone| Out::Gone)?;
         count(&stats.accepted);
         count(match guest.class {
             PeerClass::Known => &stats.accepted_known,
@@ -216,267 +174,22 @@ impl Peer {
             PeerClass::Proven | PeerClass::Stranger => &stats.accepted_proven,
         });
         tracing::debug!(peer = %connection.remote_address(), domain, class = guest.class.as_str(), "in by the postern");
-        self.host(connection, control, &guest).await;
+        guest.stay(&threshold, connection, control).await;
         Ok(())
     }
 
-    /// Asks whose key it is. `None`: nobody can say now.
+    /// `None`: nobody can say now.
     async fn prove(&self, key: &PublicKey, domain: &str, owner: Option<&str>) -> Option<Proof> {
-        let _open = self.threshold.open_proof(self.class)?;
-        let (tell, told) = oneshot::channel();
-        self.threshold.prover.prove(domain, owner, key, Box::new(move |proof| drop(tell.send(proof))));
-        timeout(limits::PROOF_TIMEOUT, told).await.ok()?.ok()
+        self.threshold.prove(self.class, (domain, owner), key).await
     }
 
     async fn park(&self, connection: &Connection, mut control: Control) -> Result<(), Out> {
         count(&self.threshold.stats.parked);
         let mut frame = Vec::new();
         Frame::Park { retry_after_s: limits::PARK_S }.encode(&mut frame);
-        let _gone = control.send.write_all(&frame).await;
-        let _gone = control.send.finish();
+        let _gone = control.say(&frame).await;
+        control.finish();
         close(connection, CloseCode::Done).await;
         Ok(())
     }
-
-    /// ACCEPT and the tickets.
-    fn welcome(&self, connection: &Connection, guest: &Guest) -> Vec<u8> {
-        let threshold = &self.threshold;
-        let session = &threshold.core.shared.session;
-        let now_s = unix_s();
-        let mut frames = Vec::new();
-        let accept = Frame::Accept {
-            class: guest.class,
-            server_time: now_s,
-            streams: guest.class.limits().streams,
-            message_bytes: session.size_max,
-            hostname: session.hostname.clone(),
-        };
-        accept.encode(&mut frames);
-        let by_ticket = matches!(self.admission.by, AdmittedBy::Ticket { .. });
-        let tickets = if by_ticket { limits::TICKETS_TO_HOLDER } else { limits::TICKETS_TO_NEWCOMER };
-        for serial in 0..tickets {
-            let Some(Ticket { bytes, key }) = threshold.ticket(guest, connection.remote_address(), serial, now_s)
-            else {
-                break;
-            };
-            count(&threshold.stats.tickets);
-            Frame::Ticket { ticket: bytes, key, expires_s: now_s + TICKET_LIFE_S }.encode(&mut frames);
-        }
-        frames
-    }
-
-    /// Mail streams, until the connection ends, its life is over, or the door closes.
-    async fn host(&self, connection: &Connection, mut control: Control, guest: &Guest) {
-        let threshold = &self.threshold;
-        let stats = &threshold.stats;
-        let lifetime = Duration::from_secs(guest.class.limits().lifetime_s);
-        let over = Instant::now() + threshold.lifetime_max.map_or(lifetime, |max| max.min(lifetime));
-        let principal = Principal {
-            domain: guest.domain.clone(),
-            org: guest.org.clone(),
-            above: guest.above.clone(),
-            key: guest.key.clone(),
-            prover: Arc::clone(&threshold.prover),
-            too_slow: Cell::default(),
-        };
-        let mut streams =
-            Streams { principal: Rc::new(principal), open: Rc::default(), ended: Rc::default(), slots: Vec::new() };
-        let mut stopped = threshold.stopped.clone();
-        let mut speaks = true;
-        let code = loop {
-            tokio::select! {
-                stream = connection.accept_bi() => match stream {
-                    Ok(halves) => self.open_stream(connection, halves, guest, &mut streams),
-                    Err(_) => return,
-                },
-                () = streams.ended.notified() => if streams.principal.too_slow.get() {
-                    count(&stats.too_slow);
-                    return close(connection, CloseCode::TooSlow).await;
-                },
-                frame = control.next(), if speaks => match frame {
-                    // The client has nothing more to say that is needed; what it asks for comes with introductions.
-                    Some(Frame::IntroAsk { .. } | Frame::Unknown(_)) => {}
-                    // Ended by the client: mail streams go on.
-                    None if control.is_at_end() => speaks = false,
-                    Some(_) | None => {
-                        count(&stats.protocol_errors);
-                        break CloseCode::Protocol;
-                    }
-                },
-                () = sleep_until(over) => {
-                    count(&stats.lifetimes_over);
-                    break CloseCode::LifetimeOver;
-                }
-                _ = stopped.wait_for(Option::is_some) => break CloseCode::ShuttingDown,
-            }
-        };
-        // Messages under way end first; streams that carry none are told at once.
-        streams.slots.iter().for_each(|slot| slot.stop());
-        let patience = Instant::now() + limits::LIFETIME_GRACE;
-        while code != CloseCode::Protocol
-            && streams.open.get() > 0
-            && timeout_at(patience, streams.ended.notified()).await.is_ok()
-        {}
-        close(connection, code).await;
-    }
-
-    fn open_stream(
-        &self,
-        connection: &Connection,
-        (mut send, mut receive): (SendStream, RecvStream),
-        guest: &Guest,
-        streams: &mut Streams,
-    ) {
-        let threshold = &self.threshold;
-        let core = &threshold.core;
-        if !core.usher.admit(guest.rank, &core.slots, &core.shared.stats) {
-            count(&threshold.stats.streams_refused);
-            let _gone = send.reset(REFUSED);
-            let _gone = receive.stop(REFUSED);
-            return;
-        }
-        let peer = connection.remote_address();
-        let ip = connection.local_ip().unwrap_or_else(|| peer.ip());
-        let local = SocketAddr::new(ip, 0);
-        let floor = guest.class.limits().floor_bytes_per_second;
-        let shell =
-            Shell::on_stream(core, (send, receive), (peer, local), (guest.rank, Rc::clone(&streams.principal)), floor);
-        // Those that are over are nobody else's any more.
-        streams.slots.retain(|slot| Rc::strong_count(slot) > 1);
-        streams.slots.push(Rc::clone(shell.slot()));
-        streams.open.set(streams.open.get() + 1);
-        threshold.stats.streams.fetch_add(1, Relaxed);
-        let (open, ended) = (Rc::clone(&streams.open), Rc::clone(&streams.ended));
-        let stats = Arc::clone(&threshold.stats);
-        tokio::task::spawn_local(async move {
-            let _closing = OpenStream { open, ended, stats };
-            shell.await;
-        });
-    }
 }
-
-/// The mail streams of one connection.
-struct Streams {
-    principal: Rc<Principal>,
-    open: Rc<Cell<u32>>,
-    /// Rings when one is over.
-    ended: Rc<Notify>,
-    /// What they share with the thread; some may be over.
-    slots: Vec<Rc<Slot>>,
-}
-
-/// Counts a stream for as long as it lives, also when its session panics.
-struct OpenStream {
-    open: Rc<Cell<u32>>,
-    ended: Rc<Notify>,
-    stats: Arc<PosternStats>,
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.open.set(self.open.get() - 1);
-        self.stats.streams.fetch_sub(1, Relaxed);
-        self.ended.notify_one();
-    }
-}
-
-impl Guest {
-    fn new((domain, key): (&str, PublicKey), standing: Standing, class: PeerClass, rank: Class) -> Self {
-        let Standing { org, above, .. } = standing;
-        Self { domain: domain.into(), org: org.into_boxed_str(), above, key, class, rank }
-    }
-}
-
-/// A question about a key, while it is open.
-struct OpenProof<'a>(&'a Cell<[u32; PeerClass::ALL.len()]>, usize);
-
-impl Drop for OpenProof<'_> {
-    fn drop(&mut self) {
-        let mut open = self.0.get();
-        open[self.1] -= 1;
-        self.0.set(open);
-    }
-}
-
-impl Threshold {
-    fn keys<T>(&self, look: impl FnOnce(&postern_proto::door::Keyring) -> T) -> T {
-        look(self.gate.lock().unwrap_or_else(PoisonError::into_inner).keys())
-    }
-
-    /// What the book says of a domain that is proven to be the peer's.
-    fn rank_of(&self, connection: &Connection, domain: &str, secure: bool) -> Class {
-        let Some(admission) = self.core.usher.admission() else { return Class::New };
-        let ip = connection.remote_address().ip().to_canonical();
-        admission.book.class_of_speaker(Some(ip), &format!("postmaster@{domain}"), secure, unix_s())
-    }
-
-    fn open_proof(&self, class: PeerClass) -> Option<OpenProof<'_>> {
-        let mut open = self.proofs.get();
-        let at = class as usize;
-        if open[at] >= limits::PROOFS_UNDER_WAY[at] {
-            return None;
-        }
-        open[at] += 1;
-        self.proofs.set(open);
-        Some(OpenProof(&self.proofs, at))
-    }
-
-    /// A ticket for this peer; none, when the system has no random octets.
-    fn ticket(&self, guest: &Guest, address: SocketAddr, serial: u16, now_s: u64) -> Option<Ticket> {
-        let mut nonce = [0; 12];
-        if let Err(error) = getrandom::fill(&mut nonce) {
-            tracing::error!(%error, "no random octets: no tickets are given");
-            return None;
-        }
-        let kind = if guest.class == PeerClass::Known { Kind::Known } else { Kind::Proven };
-        Some(self.keys(|keys| {
-            let body = TicketBody {
-                domain_tag: keys.domain_tag(&guest.domain),
-                prefix_tag: keys.prefix_tag(address.ip().to_canonical()),
-                expiry_min: u32::try_from((now_s + TICKET_LIFE_S) / 60).unwrap_or(u32::MAX),
-                class: guest.class,
-                rate_log: 0,
-                serial,
-            };
-            mint(keys, kind, nonce, &body)
-        }))
-    }
-}
-
-impl Control {
-    /// The next frame; `None` when the stream is at its end, broken, or says nonsense. Cancel-safe: what came is kept.
-    async fn next(&mut self) -> Option<Frame> {
-        let mut octets = [0; 1_024];
-        loop {
-            match self.frames.next() {
-                Ok(Some(frame)) => return Some(frame),
-                Ok(None) => {}
-                Err(_) => return None,
-            }
-            let read = self.receive.read(&mut octets).await.ok()??;
-            self.received += read;
-            if self.received > limits::CONTROL_BYTES_MAX {
-                return None;
-            }
-            self.frames.push(&octets[..read]);
-        }
-    }
-
-    /// Whether nothing is left half-said.
-    fn is_at_end(&self) -> bool {
-        self.frames.is_between_frames() && self.received <= limits::CONTROL_BYTES_MAX
-    }
-}
-
-/// Closes when the peer has what was said, or shortly after.
-async fn close(connection: &Connection, code: CloseCode) {
-    let _gone = timeout(limits::LINGER, connection.closed()).await;
-    connection.close(VarInt::from_u32(code.code()), code.as_str().as_bytes());
-}
-
-fn unix_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// What a stream without room is told.
-const REFUSED: VarInt = VarInt::from_u32(CloseCode::TooMany as u32);

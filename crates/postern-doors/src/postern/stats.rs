@@ -55,7 +55,7 @@ counters! {
     lifetimes_over,
     /// Tickets told to peers.
     tickets,
-    /// Streams refused for want of room.
+    /// Streams refused for want of room: 421 4.3.2.
     streams_refused,
     /// The listener panicked and was built again.
     rebuilt,

@@ -198,3 +198,35 @@ fn whose_message_is_not_read_for_want_of_memory_is_not_too_slow() {
         assert_eq!(stage.stats().too_slow, 0);
     });
 }
+
+#[test]
+fn a_stream_without_room_is_told_so_and_the_others_of_its_connection_go_on() {
+    let stage = Stage::new(Settings { streams_max: 2, ..Settings::default() });
+    run(async {
+        let link = stage.known("peer.example").enter(stage.addr(), None).await.unwrap();
+        let mut held = [link.stream().await, link.stream().await];
+        for mail in &mut held {
+            mail.say("EHLO mta.peer.example\r\n").await;
+            mail.reply().await;
+        }
+        // Begun with a whole message, of which nothing is taken.
+        let mut more = link.stream().await;
+        let _stopped =
+            more.send.write_all(format!("EHLO x\r\n{}", flight("bob@peer.example", "Hello")).as_bytes()).await;
+        let told = more.line().await;
+        assert!(told.starts_with("421 4.3.2"), "{told}");
+        assert_eq!(more.line().await, "", "and not a word more");
+        assert_eq!(stage.stats().streams_refused, 1);
+        assert_eq!(stage.stored().await, 0);
+        let [mut first, second] = held;
+        first.say(&flight("bob@peer.example", "Hello")).await;
+        for _ in 0..2 {
+            first.reply().await;
+        }
+        assert!(first.reply().await.starts_with("250 2.0.0 Queued"));
+        // Room again.
+        drop(second);
+        stage.until(|stats| stats.streams == 1).await;
+        assert!(link.deliver("bob@peer.example").await.starts_with("250 2.0.0 Queued"));
+    });
+}

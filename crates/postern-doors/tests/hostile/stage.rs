@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) mode: Mode,
     pub(crate) strangers_per_second: u32,
     pub(crate) window_bytes_max: u64,
+    pub(crate) streams_max: usize,
     pub(crate) body: Option<Duration>,
     pub(crate) lifetime_max: Option<Duration>,
     /// Who comes first, as a site judges it.
@@ -66,6 +67,7 @@ impl Default for Settings {
             mode: Mode::Collect,
             strangers_per_second: 10_000,
             window_bytes_max: 256 << 20,
+            streams_max: 1_000,
             body: None,
             lifetime_max: None,
             admission: None,
@@ -108,7 +110,7 @@ impl Stage {
             lifetime_max: settings.lifetime_max,
             admission: settings.admission.clone(),
             peers_max: 100,
-            streams_max: 1_000,
+            streams_max: settings.streams_max,
             window_bytes_max: settings.window_bytes_max,
             ..PosternOptions::new(sockets, gate, ServerProfile::new(&own), [9; 32], prover, session)
         };

@@ -194,7 +194,7 @@ impl<E: Clone + Send + 'static> Courier<E> {
     }
 
     /// Hands a message over. A link that had died unnoticed is replaced, once, while it is certain that nothing
-    /// was taken. Dropping the future gives the message up where no harm comes of it: before its last octet
+    /// was taken; from a stream for which the other side has no room the message goes to those that there are. Dropping the future gives the message up where no harm comes of it: before its last octet
     /// went out.
     ///
     /// # Errors
@@ -208,9 +208,19 @@ impl<E: Clone + Send + 'static> Courier<E> {
             match stream.send(mail.clone()).await {
                 Ok(results) => return Ok(Carried { results, offers: offers.get().cloned() }),
                 Err(error) if again && is_stale(&error) => again = false,
+                Err(error) if again && says_full(&error) && self.make_do().await => again = false,
                 Err(error) => return Err(CourierError::Stream(error)),
             }
         }
+    }
+
+    /// No more streams on this link than there are now; whether there are any.
+    async fn make_do(&self) -> bool {
+        let mut state = self.state.lock().await;
+        let Some(live) = state.live.as_mut() else { return false };
+        live.streams.retain(|stream| !stream.jobs.is_closed());
+        live.streams_max = live.streams.len().max(1);
+        !live.streams.is_empty()
     }
 
     /// The stream with the least to do, on a link that stands.
@@ -345,6 +355,12 @@ fn is_stale(error: &SendError) -> bool {
             Failure::Refused(phase, reply) => *phase != Phase::Hello && reply.code == 421,
             _ => false,
         }
+}
+
+/// The other side has no room for one more stream (`421` for a greeting): nothing was taken, and the link is as good
+/// as before.
+fn says_full(error: &SendError) -> bool {
+    matches!(&error.failure, Failure::Refused(Phase::Hello, reply) if reply.code == 421)
 }
 
 impl<E> std::fmt::Debug for Courier<E> {

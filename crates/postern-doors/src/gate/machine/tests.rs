@@ -9,7 +9,8 @@ use postern_proto::door::{
 
 mod crowds;
 
-use super::{AdmittedBy, DropReason, Gate, GateOptions, Level, Load, Now, Verdict};
+use super::{DropReason, Gate, GateOptions, Level, Load, Now, Verdict};
+use crate::gate::AdmittedBy;
 
 const START_S: u32 = 1_800_000_000;
 

@@ -82,12 +82,15 @@ pub(super) async fn run(
         stream.begin_next();
         stream.give_pieces();
         stream.flight.take_output(&mut stream.out);
+        if stream.flight.over().is_some() {
+            // Before anybody hears of it: who tries again is to find another stream.
+            jobs.close();
+        }
         stream.tell();
         if let Some(offered) = stream.flight.capabilities() {
             let _ = offers.set(offered.clone());
         }
         if let Some(failure) = stream.flight.over().cloned() {
-            jobs.close();
             stream.fail_rest(&mut jobs, &failure).await;
             let _ = writer.shutdown().await;
             return;

@@ -284,3 +284,34 @@ async fn a_link_without_streams_is_given_up() {
     let result = words(&courier.send(mail("a@y.org", "")).await);
     assert!(result.contains("no mail stream was granted"), "{result}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_for_which_there_is_no_room_leaves_its_message_to_the_others() {
+    let responder = Responder::default();
+    let rules = Rules { streams_served: Some(2), ..Rules::default() };
+    let (courier, dials) = courier(&responder, 4, &rules);
+    let (a, b, c) = (mail("a@y.org", "A"), mail("b@y.org", "B"), mail("c@y.org", "C"));
+    let (a, b, c) = tokio::join!(courier.send(a), courier.send(b), courier.send(c));
+    assert_eq!([words(&a), words(&b), words(&c)], ["delivered"; 3]);
+    // Once, in all the life of the link.
+    let more = ["d@y.org", "e@y.org", "f@y.org"].map(|to| courier.send(mail(to, "")));
+    for sent in more {
+        assert_eq!(words(&sent.await), "delivered");
+    }
+    assert_eq!((responder.streams(), dials.load(Ordering::Relaxed)), (3, 1));
+    assert_eq!(responder.taken().len(), 6, "and each once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_room_for_any_stream_the_message_waits_with_the_words_of_the_other_side() {
+    let responder = Responder::default();
+    let rules = Rules { streams_served: Some(0), ..Rules::default() };
+    let (courier, _) = courier(&responder, 4, &rules);
+    let result = courier.send(mail("a@y.org", "")).await;
+    let failure = match &result {
+        Err(CourierError::Stream(error)) => &error.failure,
+        other => panic!("{other:?}"),
+    };
+    assert!(matches!(failure, Failure::Refused(Phase::Hello, reply) if reply.code == 421), "{failure:?}");
+    assert_eq!((responder.streams(), responder.taken().len()), (1, 0), "it is not asked again at once");
+}

@@ -16,6 +16,8 @@ pub(super) struct Rules {
     pub(super) bytes_per_second: Option<u32>,
     /// The first link breaks when so many messages have been answered; the replies to those after have gone.
     pub(super) cut_after_messages: Option<usize>,
+    /// Streams beyond this number are told that there is no room, and are not read.
+    pub(super) streams_served: Option<usize>,
 }
 
 /// Takes mail for every recipient but `no@…`; clones share what was taken.
@@ -76,7 +78,15 @@ impl Responder {
 
     pub(super) fn serve(&self, stream: impl Octets + 'static, rules: Rules) {
         let responder = self.clone();
-        self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        let before = self.shared.streams.fetch_add(1, Ordering::Relaxed);
+        if rules.streams_served.is_some_and(|served| before >= served) {
+            let (_unread, mut writer) = tokio::io::split(stream);
+            tokio::spawn(async move {
+                let told = writer.write_all(b"421 4.3.2 Too many mail streams, try again later\r\n").await;
+                told.and(writer.shutdown().await)
+            });
+            return;
+        }
         tokio::spawn(async move {
             let cut = responder.shared.bell.notified();
             tokio::select! {
