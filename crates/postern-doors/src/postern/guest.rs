@@ -14,12 +14,12 @@ use postern_proto::door::limits::TICKET_LIFE_S;
 use postern_proto::door::{CloseCode, Frame, PeerClass, Ticket};
 use postern_trust::Class;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::authority::Principal;
 use super::control::Control;
-use super::prove::Standing;
+use super::prove::{Prover, Standing};
 use super::stats::PosternStats;
 use super::threshold::{Threshold, unix_s};
 use crate::deadlines::Slot;
@@ -33,6 +33,8 @@ pub(super) struct Guest {
     pub(super) org: Box<str>,
     above: Vec<String>,
     key: PublicKey,
+    /// A pin of the operator is all that proves it.
+    by_pin: bool,
     pub(super) class: PeerClass,
     /// In the lanes of the spool, and in the queues of the thread.
     rank: Class,
@@ -41,7 +43,12 @@ pub(super) struct Guest {
 impl Guest {
     pub(super) fn new((domain, key): (&str, PublicKey), standing: Standing, class: PeerClass, rank: Class) -> Self {
         let Standing { org, above, .. } = standing;
-        Self { domain: domain.into(), org: org.into_boxed_str(), above, key, class, rank }
+        Self { domain: domain.into(), org: org.into_boxed_str(), above, key, by_pin: false, class, rank }
+    }
+
+    /// One whom the operator has pinned.
+    pub(super) fn pinned(who: (&str, PublicKey), standing: Standing) -> Self {
+        Self { by_pin: true, ..Self::new(who, standing, PeerClass::Known, Class::Pinned) }
     }
 
     /// ACCEPT, and tickets: the first ones, or one for that which was used up and one more.
@@ -68,8 +75,14 @@ impl Guest {
         frames
     }
 
-    /// Mail streams, until the connection ends, its life is over, or the door closes.
-    pub(super) async fn stay(&self, threshold: &Rc<Threshold>, connection: &Connection, mut control: Control) {
+    /// Mail streams, until the connection ends, its life is over, its pin goes, or the door closes.
+    pub(super) async fn stay(
+        &self,
+        threshold: &Rc<Threshold>,
+        connection: &Connection,
+        mut control: Control,
+        mut pins: watch::Receiver<u64>,
+    ) {
         let stats = &threshold.stats;
         let lifetime = Duration::from_secs(self.class.limits().lifetime_s);
         let over = Instant::now() + threshold.lifetime_max.map_or(lifetime, |max| max.min(lifetime));
@@ -109,6 +122,11 @@ impl Guest {
                     count(&stats.lifetimes_over);
                     break CloseCode::LifetimeOver;
                 }
+                Ok(()) = pins.changed() => if self.is_revoked(&*threshold.prover) {
+                    tracing::info!(peer = %connection.remote_address(), domain = %self.domain, "its key is pinned no more");
+                    count(&stats.revoked);
+                    break CloseCode::NoProof;
+                },
                 _ = stopped.wait_for(Option::is_some) => break CloseCode::ShuttingDown,
             }
         };
@@ -120,6 +138,12 @@ impl Guest {
             && timeout_at(patience, streams.ended.notified()).await.is_ok()
         {}
         close(connection, code).await;
+    }
+
+    /// What the operator has said since then is against it: the pin that proved it is gone, or others came.
+    fn is_revoked(&self, prover: &dyn Prover) -> bool {
+        let unpinned = self.by_pin && !prover.is_pinned(&self.domain, &self.key);
+        unpinned || prover.is_barred(&self.domain, &self.org, &self.key)
     }
 
     fn open_stream(

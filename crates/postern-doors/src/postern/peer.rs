@@ -130,6 +130,8 @@ impl Peer {
             count(&stats.foreign_tickets);
             return Err(Out::Closed(CloseCode::ForeignTicket));
         }
+        // From before the question: a pin that goes while it is answered is not missed.
+        let pins = threshold.prover.pin_changes();
         let Some(key) = peer_key(connection) else { return self.park(connection, control).await };
         let proof = tokio::select! {
             proof = self.prove(&key, domain, owner) => proof,
@@ -137,7 +139,7 @@ impl Peer {
         };
         let Some(proof) = proof else { return self.park(connection, control).await };
         let guest = match proof {
-            Proof::Pinned(standing) => Guest::new((domain, key), standing, PeerClass::Known, Class::Pinned),
+            Proof::Pinned(standing) => Guest::pinned((domain, key), standing),
             Proof::Known(standing) => Guest::new((domain, key), standing, PeerClass::Known, Class::Known),
             Proof::Proven(standing) => {
                 let class = if self.class == PeerClass::Vouched { PeerClass::Vouched } else { PeerClass::Proven };
@@ -174,7 +176,7 @@ impl Peer {
             PeerClass::Proven | PeerClass::Stranger => &stats.accepted_proven,
         });
         tracing::debug!(peer = %connection.remote_address(), domain, class = guest.class.as_str(), "in by the postern");
-        guest.stay(&threshold, connection, control).await;
+        guest.stay(&threshold, connection, control, pins).await;
         Ok(())
     }
 

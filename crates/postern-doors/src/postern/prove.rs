@@ -4,6 +4,7 @@
 //! connection, after TLS has proven that the peer holds the key and not before.
 
 use postern_net::door::PublicKey;
+use tokio::sync::watch;
 
 /// Finds out whose key it is.
 pub trait Prover: Send + Sync + 'static {
@@ -15,6 +16,12 @@ pub trait Prover: Send + Sync + 'static {
     /// Whether the operator has said that `key` does not speak for `domain`: other keys are pinned for it, or for a domain
     /// above it up to `org`. Asked about each author; answers at once, and asks nobody.
     fn is_barred(&self, domain: &str, org: &str, key: &PublicKey) -> bool;
+
+    /// Whether the operator has pinned `key` to `domain`, as of now.
+    fn is_pinned(&self, domain: &str, key: &PublicKey) -> bool;
+
+    /// Rings whenever what the operator has pinned has changed.
+    fn pin_changes(&self) -> watch::Receiver<u64>;
 }
 
 /// What was found out.

@@ -16,6 +16,7 @@ use postern_proto::envelope::Via;
 use postern_proto::mode::{Mode, Modes};
 use postern_proto::session::SessionOptions;
 use postern_spool::{Lane, Lease, Spool, SpoolOptions};
+use tokio::sync::watch;
 
 use crate::client::Peer;
 
@@ -34,6 +35,7 @@ pub(crate) struct Stage {
 struct Book {
     keys: Mutex<HashMap<String, (PublicKey, Proof)>>,
     barred: Mutex<Vec<String>>,
+    changes: watch::Sender<u64>,
 }
 
 impl Prover for Book {
@@ -46,6 +48,15 @@ impl Prover for Book {
 
     fn is_barred(&self, domain: &str, _: &str, _: &PublicKey) -> bool {
         self.barred.lock().unwrap().iter().any(|barred| barred == domain)
+    }
+
+    fn is_pinned(&self, domain: &str, key: &PublicKey) -> bool {
+        let keys = self.keys.lock().unwrap();
+        keys.get(domain).is_some_and(|(known, proof)| known == key && matches!(proof, Proof::Pinned(_)))
+    }
+
+    fn pin_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 
@@ -146,9 +157,16 @@ impl Stage {
         self.peer(domain, Proof::Proven(Standing::unsigned(domain)))
     }
 
+    /// The operator takes back what proves a domain.
+    pub(crate) fn unpin(&self, domain: &str) {
+        self.prover.keys.lock().unwrap().remove(domain);
+        self.prover.changes.send_modify(|changes| *changes += 1);
+    }
+
     /// The operator pins a domain to a key that no peer of these tests has.
     pub(crate) fn bar(&self, domain: &str) {
         self.prover.barred.lock().unwrap().push(domain.to_owned());
+        self.prover.changes.send_modify(|changes| *changes += 1);
     }
 
     pub(crate) async fn leases(&self) -> Vec<Lease> {

@@ -144,6 +144,11 @@ impl KeyDesk {
         self.inner.pinned.now()
     }
 
+    /// Rings whenever the pins have changed: what was proven by them is to be looked at again.
+    pub fn pin_changes(&self) -> watch::Receiver<u64> {
+        self.inner.pinned.changes()
+    }
+
     /// What the pins in force say; see [`PinnedPeers::word`]. No DNS, no waiting.
     pub fn pin_word(&self, domain: &str, org: &str, spki: &[u8]) -> PinWord {
         self.pinned().word(domain, org, spki)

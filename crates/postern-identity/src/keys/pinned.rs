@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use super::{KeyProof, KeyQuestion, ProvenBy, Unproven};
 use crate::dns;
 
@@ -105,18 +107,28 @@ impl PinnedPeer {
 
 /// The pins in force: what the front and the thread of a desk share.
 #[derive(Debug)]
-pub(super) struct InForce(RwLock<Arc<PinnedPeers>>);
+pub(super) struct InForce {
+    pins: RwLock<Arc<PinnedPeers>>,
+    /// How often they were replaced.
+    changes: watch::Sender<u64>,
+}
 
 impl InForce {
     pub(super) fn new(pins: PinnedPeers) -> Self {
-        Self(RwLock::new(Arc::new(pins)))
+        Self { pins: RwLock::new(Arc::new(pins)), changes: watch::Sender::new(0) }
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     pub(super) fn now(&self) -> Arc<PinnedPeers> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.pins.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn replace(&self, pins: PinnedPeers) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pins);
+        *self.pins.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pins);
+        // Who is told finds the new ones.
+        self.changes.send_modify(|changes| *changes += 1);
     }
 }

@@ -145,7 +145,9 @@ fn a_pinned_peer_is_answered_at_once_without_dns() {
     // What DNS says does not matter any more.
     assert_eq!(ask(&desk, question("pinned.example", 9)), KeyProof::Unproven(Unproven::OtherPinned));
     assert_eq!(server.asked(""), 0);
+    let changes = desk.pin_changes();
     desk.set_pinned(PinnedPeers::default());
+    assert!(changes.has_changed().expect("the desk lives"));
     assert_eq!(ask(&desk, question("pinned.example", 9)), proven("pinned.example", ProvenBy::Txt, false));
 }
 

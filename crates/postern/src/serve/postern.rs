@@ -192,7 +192,7 @@ impl Counters {
             "known": now.accepted_known, "vouched": now.accepted_vouched, "proven": now.accepted_proven,
             "handshakes": now.shaking, "waiting": now.waiting, "begun": now.begun, "failed": now.failed,
             "expired": now.expired, "crowded_out": now.crowded_out, "parked": now.parked, "unproven": now.unproven,
-            "foreign_tickets": now.foreign_tickets, "too_many": now.too_many, "tickets": now.tickets,
+            "revoked": now.revoked, "foreign_tickets": now.foreign_tickets, "too_many": now.too_many, "tickets": now.tickets,
         });
         let more = json!({
             "protocol_errors": now.protocol_errors, "lifetimes_over": now.lifetimes_over, "rebuilt": now.rebuilt,

@@ -8,6 +8,7 @@ use postern_doors::postern::{Proof, Prover, Standing};
 use postern_identity::keys::{KeyDesk, KeyProof, KeyQuestion, PinWord, ProvenBy};
 use postern_net::door::PublicKey;
 use postern_trust::{Book, Class};
+use tokio::sync::watch;
 
 use crate::serve::trust::now_s;
 
@@ -32,6 +33,14 @@ impl Prover for Witness {
 
     fn is_barred(&self, domain: &str, org: &str, key: &PublicKey) -> bool {
         self.keys.pin_word(domain, org, key.spki()) == PinWord::Barred
+    }
+
+    fn is_pinned(&self, domain: &str, key: &PublicKey) -> bool {
+        self.keys.pin_word(domain, domain, key.spki()) == PinWord::Pinned
+    }
+
+    fn pin_changes(&self) -> watch::Receiver<u64> {
+        self.keys.pin_changes()
     }
 }
 

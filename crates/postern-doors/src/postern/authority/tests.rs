@@ -1,6 +1,7 @@
 //! Whose mail is whose.
 
 use postern_net::door::KeyPair;
+use tokio::sync::watch;
 
 use super::*;
 use crate::postern::prove::Proof;
@@ -15,6 +16,14 @@ impl Prover for Pins {
 
     fn is_barred(&self, domain: &str, _: &str, _: &PublicKey) -> bool {
         self.0.contains(&domain)
+    }
+
+    fn is_pinned(&self, _: &str, _: &PublicKey) -> bool {
+        false
+    }
+
+    fn pin_changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
 }
 
