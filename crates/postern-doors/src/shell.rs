@@ -57,6 +57,8 @@ pub(crate) struct Shell {
     queued: bool,
     /// Waits until others give memory or a handshake's place back.
     short_of_room: bool,
+    /// Its message was not read for want of memory, and nothing of it was since.
+    starved: bool,
     /// The client has closed its side.
     gone: bool,
     /// A message is on its way in.
@@ -137,6 +139,7 @@ impl Shell {
             shaking: None,
             queued: false,
             short_of_room: false,
+            starved: false,
             gone: false,
             arriving: false,
         }
@@ -189,6 +192,7 @@ impl Shell {
                     // The minimum rate goes on counting: memory that is used up by those who do not
                     // finish comes back.
                     self.short_of_room = true;
+                    self.starved = true;
                     return Poll::Pending;
                 }
                 Need::Input if steps == limits::STEPS_BEFORE_YIELD => {
@@ -338,8 +342,13 @@ impl Shell {
                 self.need = Need::Close;
             } else if now >= self.conn.session().next_timeout() {
                 count(&self.core.shared.stats.timeouts);
+                // The message ends in any case; its connection only when the slowness is the peer's, not our
+                // memory's or our disk's.
+                let session = self.conn.session();
                 if let Some(peer) = &self.slot.principal
-                    && self.conn.session().is_receiving()
+                    && session.is_receiving()
+                    && !session.awaits_answer()
+                    && !self.starved
                 {
                     peer.too_slow.set(true);
                 }
@@ -383,7 +392,10 @@ impl Shell {
                 self.gone = true;
                 self.need = Need::Close;
             }
-            Ok(n) => self.feed(&input[..n], out),
+            Ok(n) => {
+                self.starved = false;
+                self.feed(&input[..n], out);
+            }
         }
         Poll::Ready(())
     }

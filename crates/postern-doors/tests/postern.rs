@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions};
-use postern_doors::postern::{Postern, PosternOptions, Proof, Prover};
+use postern_doors::postern::{Postern, PosternOptions, Proof, Prover, Standing};
 use postern_doors::{Policy, Recipients};
 use postern_net::door::{
     DoorAddress, DoorClient, DoorClientOptions, DoorError, DoorStream, KeyPair, PublicKey, Purse, ServerProfile,
@@ -18,6 +18,7 @@ use postern_proto::mode::{Mode, Modes};
 use postern_proto::session::SessionOptions;
 use postern_spool::{Spool, SpoolOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 /// Says of every key that it is `domain`'s; of other domains that nothing proves it.
 struct Pins(Vec<(String, PublicKey)>);
@@ -27,10 +28,22 @@ impl Prover for Pins {
         let pinned = self.0.iter().any(|(pinned, own)| pinned == domain && own == key);
         answer(match domain {
             "late.example" => Proof::NotNow,
-            _ if pinned => Proof::Pinned { org: domain.to_owned() },
-            "dns.example" => Proof::Proven { org: domain.to_owned() },
+            _ if pinned => Proof::Pinned(Standing::secure(domain)),
+            "dns.example" => Proof::Proven(Standing::unsigned(domain)),
             _ => Proof::Unproven { why: "nobody knows it".to_owned() },
         });
+    }
+
+    fn is_barred(&self, _: &str, _: &str, _: &PublicKey) -> bool {
+        false
+    }
+
+    fn is_pinned(&self, domain: &str, key: &PublicKey) -> bool {
+        self.0.iter().any(|(pinned, own)| pinned == domain && own == key)
+    }
+
+    fn pin_changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
 }
 

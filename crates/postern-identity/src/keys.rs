@@ -19,7 +19,7 @@ use std::time::Duration;
 use postern_net::dns::DnsTrust;
 
 pub use self::desk::{KeyDesk, KeyStats, OnProof};
-pub use self::pinned::{PinnedPeer, PinnedPeers};
+pub use self::pinned::{PinWord, PinnedPeer, PinnedPeers};
 
 /// What is asked: does the holder of this key speak for this domain?
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,9 @@ pub enum KeyProof {
     Proven {
         /// Whose budgets and credit the peer has: the organisational domain, lower case.
         org: Box<str>,
+        /// The domains above its own, up to the organisation, for which it speaks too: those whose DMARC record asks for
+        /// no strict alignment. Eight at most.
+        above: Vec<Box<str>>,
         /// What says so.
         by: ProvenBy,
         /// That could not be forged on the way: validated by DNSSEC, or pinned.
@@ -87,8 +90,9 @@ pub enum Unproven {
     /// Others register below the domain; nobody is it (`psd=y`).
     #[error("the domain is a public suffix")]
     PublicSuffix,
-    /// The operator has pinned other keys of the domain, and these are all that count.
-    #[error("other keys of the domain are pinned")]
+    /// The operator has pinned other keys of the domain, or of one above it in its organisation, and these are all that
+    /// count.
+    #[error("other keys of the domain, or of one above it, are pinned")]
     OtherPinned,
     /// The domain publishes keys, and this is none of them.
     #[error("the domain publishes other keys")]

@@ -486,7 +486,7 @@ impl Session {
             kept.extend_from_slice(line);
             &kept
         };
-        self.timer.command(now);
+        self.expect_command(now);
         let Some(line) = line.strip_suffix(b"\r") else {
             // A bare LF does not end a command, or one could be made to look like two: what
             // follows up to CRLF belongs to the same, refused line. It is answered at once all
@@ -503,7 +503,13 @@ impl Session {
         if memchr::memchr2(b'\r', 0, line).is_some() {
             return (used, self.error(&replies::BAD_LINE_END, out));
         }
-        (used, self.handle_command(now, line, out))
+        let amid_chunks = self.is_amid_chunks();
+        let then = self.handle_command(now, line, out);
+        if amid_chunks && self.state == State::ExpectCommand {
+            // It has ended the message, or changed nothing.
+            self.expect_command(now);
+        }
+        (used, then)
     }
 
     /// The end of the line has not come. One that is too long already is refused now and skipped.

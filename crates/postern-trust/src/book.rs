@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use crate::class::Class;
-use crate::class::judge;
+use crate::class::judge::{self, AddressFacts, SenderFacts};
 use crate::limits::{
     BAD_ENTRIES, BAD_HALF_LIFE_H, GOOD_ENTRIES, HOT_ENTRIES, LINK_HALF_LIFE_H, LINK_PART, PREFIX_PART,
     PROMOTIONS_A_DAY, PROVIDERS_MAX,
@@ -178,6 +178,22 @@ impl Book {
         let clock_s = self.clock.at(now_s);
         let facts = self.address_facts(ip, clock_s);
         let sender = sender.and_then(Name::of).map(|name| self.sender_facts(ip, &name, authorised, clock_s));
+        judge::class(&facts, sender.as_ref())
+    }
+
+    /// The class of whoever has proven, by a key of its own and not by its address, that it speaks for `name`: a domain, or a
+    /// mailbox (`local@domain`). From `ip`; `None` is a strange address. A pin of a domain above counts only when
+    /// `inherits`: a name below a pinned domain that nothing but unsigned DNS proves may be anybody's.
+    #[must_use]
+    pub fn class_of_speaker(&self, ip: Option<IpAddr>, name: &str, inherits: bool, now_s: u64) -> Class {
+        let clock_s = self.clock.at(now_s);
+        let facts = ip.map_or_else(AddressFacts::default, |ip| self.address_facts(ip, clock_s));
+        let ip = ip.unwrap_or(IpAddr::from([0_u8; 16]));
+        let sender = Name::of(name).map(|name| {
+            let sender = self.sender_facts(ip, &name, true, clock_s);
+            let pinned = sender.pinned && (inherits || self.roster.load().is_pinned_itself(name.domain()));
+            SenderFacts { pinned, ..sender }
+        });
         judge::class(&facts, sender.as_ref())
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod peers;
 mod postern;
 pub(crate) mod privileges;
 mod proofs;
+mod prover;
 pub(crate) mod queue;
 mod reload;
 pub(crate) mod status;

@@ -9,15 +9,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use postern_net::door::PublicKey;
 use postern_proto::door::limits::TICKET_LIFE_S;
 use postern_proto::door::{CloseCode, Frame, PeerClass, Ticket};
 use postern_trust::Class;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::authority::Principal;
 use super::control::Control;
+use super::prove::{Prover, Standing};
 use super::stats::PosternStats;
 use super::threshold::{Threshold, unix_s};
 use crate::deadlines::Slot;
@@ -29,14 +31,24 @@ use crate::stats::count;
 pub(super) struct Guest {
     pub(super) domain: Box<str>,
     pub(super) org: Box<str>,
+    above: Vec<String>,
+    key: PublicKey,
+    /// A pin of the operator is all that proves it.
+    by_pin: bool,
     pub(super) class: PeerClass,
     /// In the lanes of the spool, and in the queues of the thread.
     rank: Class,
 }
 
 impl Guest {
-    pub(super) fn new(domain: &str, org: String, class: PeerClass, rank: Class) -> Self {
-        Self { domain: domain.into(), org: org.into_boxed_str(), class, rank }
+    pub(super) fn new((domain, key): (&str, PublicKey), standing: Standing, class: PeerClass, rank: Class) -> Self {
+        let Standing { org, above, .. } = standing;
+        Self { domain: domain.into(), org: org.into_boxed_str(), above, key, by_pin: false, class, rank }
+    }
+
+    /// One whom the operator has pinned.
+    pub(super) fn pinned(who: (&str, PublicKey), standing: Standing) -> Self {
+        Self { by_pin: true, ..Self::new(who, standing, PeerClass::Known, Class::Pinned) }
     }
 
     /// ACCEPT, and tickets: the first ones, or one for that which was used up and one more.
@@ -63,18 +75,27 @@ impl Guest {
         frames
     }
 
-    /// Mail streams, until the connection ends, its life is over, or the door closes.
-    pub(super) async fn stay(&self, threshold: &Rc<Threshold>, connection: &Connection, mut control: Control) {
+    /// Mail streams, until the connection ends, its life is over, its pin goes, or the door closes.
+    pub(super) async fn stay(
+        &self,
+        threshold: &Rc<Threshold>,
+        connection: &Connection,
+        mut control: Control,
+        mut pins: watch::Receiver<u64>,
+    ) {
         let stats = &threshold.stats;
         let lifetime = Duration::from_secs(self.class.limits().lifetime_s);
         let over = Instant::now() + threshold.lifetime_max.map_or(lifetime, |max| max.min(lifetime));
-        let (domain, org) = (self.domain.clone(), self.org.clone());
-        let mut streams = Streams {
-            principal: Rc::new(Principal { domain, org, too_slow: Cell::default() }),
-            open: Rc::default(),
-            ended: Rc::default(),
-            slots: Vec::new(),
+        let principal = Principal {
+            domain: self.domain.clone(),
+            org: self.org.clone(),
+            above: self.above.clone(),
+            key: self.key.clone(),
+            prover: Arc::clone(&threshold.prover),
+            too_slow: Cell::default(),
         };
+        let mut streams =
+            Streams { principal: Rc::new(principal), open: Rc::default(), ended: Rc::default(), slots: Vec::new() };
         let mut stopped = threshold.stopped.clone();
         let mut speaks = true;
         let code = loop {
@@ -101,6 +122,11 @@ impl Guest {
                     count(&stats.lifetimes_over);
                     break CloseCode::LifetimeOver;
                 }
+                Ok(()) = pins.changed() => if self.is_revoked(&*threshold.prover) {
+                    tracing::info!(peer = %connection.remote_address(), domain = %self.domain, "its key is pinned no more");
+                    count(&stats.revoked);
+                    break CloseCode::NoProof;
+                },
                 _ = stopped.wait_for(Option::is_some) => break CloseCode::ShuttingDown,
             }
         };
@@ -112,6 +138,12 @@ impl Guest {
             && timeout_at(patience, streams.ended.notified()).await.is_ok()
         {}
         close(connection, code).await;
+    }
+
+    /// What the operator has said since then is against it: the pin that proved it is gone, or others came.
+    fn is_revoked(&self, prover: &dyn Prover) -> bool {
+        let unpinned = self.by_pin && !prover.is_pinned(&self.domain, &self.key);
+        unpinned || prover.is_barred(&self.domain, &self.org, &self.key)
     }
 
     fn open_stream(

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use postern_net::door::{peer_key, raise};
+use postern_net::door::{PublicKey, peer_key, raise};
 use postern_proto::door::{CloseCode, Frame, Kind, PeerClass};
 use postern_trust::Class;
 use quinn::{Connection, Incoming, VarInt};
@@ -130,17 +130,21 @@ impl Peer {
             count(&stats.foreign_tickets);
             return Err(Out::Closed(CloseCode::ForeignTicket));
         }
+        // From before the question: a pin that goes while it is answered is not missed.
+        let pins = threshold.prover.pin_changes();
+        let Some(key) = peer_key(connection) else { return self.park(connection, control).await };
         let proof = tokio::select! {
-            proof = self.prove(connection, domain, owner) => proof,
+            proof = self.prove(&key, domain, owner) => proof,
             _gone = connection.closed() => return Err(Out::Gone),
         };
         let Some(proof) = proof else { return self.park(connection, control).await };
         let guest = match proof {
-            Proof::Pinned { org } => Guest::new(domain, org, PeerClass::Known, Class::Pinned),
-            Proof::Known { org } => Guest::new(domain, org, PeerClass::Known, Class::Known),
-            Proof::Proven { org } => {
+            Proof::Pinned(standing) => Guest::pinned((domain, key), standing),
+            Proof::Known(standing) => Guest::new((domain, key), standing, PeerClass::Known, Class::Known),
+            Proof::Proven(standing) => {
                 let class = if self.class == PeerClass::Vouched { PeerClass::Vouched } else { PeerClass::Proven };
-                Guest::new(domain, org, class, threshold.rank_of(connection, domain))
+                let rank = threshold.rank_of(connection, domain, standing.secure);
+                Guest::new((domain, key), standing, class, rank)
             }
             Proof::Unproven { why } => {
                 tracing::info!(peer = %connection.remote_address(), domain, why, "an unproven key at the postern");
@@ -172,13 +176,13 @@ impl Peer {
             PeerClass::Proven | PeerClass::Stranger => &stats.accepted_proven,
         });
         tracing::debug!(peer = %connection.remote_address(), domain, class = guest.class.as_str(), "in by the postern");
-        guest.stay(&threshold, connection, control).await;
+        guest.stay(&threshold, connection, control, pins).await;
         Ok(())
     }
 
     /// `None`: nobody can say now.
-    async fn prove(&self, connection: &Connection, domain: &str, owner: Option<&str>) -> Option<Proof> {
-        self.threshold.prove(self.class, (domain, owner), &peer_key(connection)?).await
+    async fn prove(&self, key: &PublicKey, domain: &str, owner: Option<&str>) -> Option<Proof> {
+        self.threshold.prove(self.class, (domain, owner), key).await
     }
 
     async fn park(&self, connection: &Connection, mut control: Control) -> Result<(), Out> {

@@ -4,6 +4,7 @@
 //! connection, after TLS has proven that the peer holds the key and not before.
 
 use postern_net::door::PublicKey;
+use tokio::sync::watch;
 
 /// Finds out whose key it is.
 pub trait Prover: Send + Sync + 'static {
@@ -11,26 +12,27 @@ pub trait Prover: Send + Sync + 'static {
     /// published, when that is not the usual one. The answer may come at once, later, or (counted as [`Proof::NotNow`])
     /// never; from whatever thread.
     fn prove(&self, domain: &str, owner: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>);
+
+    /// Whether the operator has said that `key` does not speak for `domain`: other keys are pinned for it, or for a domain
+    /// above it up to `org`. Asked about each author; answers at once, and asks nobody.
+    fn is_barred(&self, domain: &str, org: &str, key: &PublicKey) -> bool;
+
+    /// Whether the operator has pinned `key` to `domain`, as of now.
+    fn is_pinned(&self, domain: &str, key: &PublicKey) -> bool;
+
+    /// Rings whenever what the operator has pinned has changed.
+    fn pin_changes(&self) -> watch::Receiver<u64>;
 }
 
-/// What was found out. `org` is the organisational domain (RFC 9989) of the domain that was asked for.
+/// What was found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// The operator has pinned this key to the domain.
-    Pinned {
-        /// Lower-case.
-        org: String,
-    },
+    Pinned(Standing),
     /// The key is the domain's, and the domain is known here.
-    Known {
-        /// Lower-case.
-        org: String,
-    },
+    Known(Standing),
     /// The key is the domain's, by DNS.
-    Proven {
-        /// Lower-case.
-        org: String,
-    },
+    Proven(Standing),
     /// Nothing proves it.
     Unproven {
         /// For the log.
@@ -38,4 +40,28 @@ pub enum Proof {
     },
     /// DNS does not answer, or a budget is used up.
     NotNow,
+}
+
+/// Where a domain stands whose key is proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whose connections are counted together: its organisational domain (RFC 9989), lower-case.
+    pub org: String,
+    /// The domains above its own whose mail it may bring too, lower-case.
+    pub above: Vec<String>,
+    /// The proof could not be forged on the way: pinned, or validated by DNSSEC. Otherwise nothing that is said of a
+    /// domain above it, in the book, is said of it.
+    pub secure: bool,
+}
+
+impl Standing {
+    /// Of a domain of the organisation `org` that speaks for itself only; by DNS that nothing signs.
+    pub fn unsigned(org: impl Into<String>) -> Self {
+        Self { org: org.into(), above: Vec::new(), secure: false }
+    }
+
+    /// The same, where nobody could have forged it.
+    pub fn secure(org: impl Into<String>) -> Self {
+        Self { org: org.into(), above: Vec::new(), secure: true }
+    }
 }

@@ -45,6 +45,8 @@ counters! {
     protocol_errors,
     /// Closed: nothing proves that the key is the domain's.
     unproven,
+    /// Closed: the pin that proved the key is gone, or the domain was pinned to others.
+    revoked,
     /// Closed: the ticket was another domain's.
     foreign_tickets,
     /// Closed: too many connections of the domain.

@@ -63,6 +63,7 @@ impl Postern {
         let addr = options.sockets.addr()?;
         let mut session = SessionOptions { via: Via::Postern, author: true, xclient: false, ..options.session.clone() };
         session.limits.body = session.limits.body.min(limits::FLOOR_WINDOW);
+        session.limits.body_per_message = true;
         let (stats, sessions) = (Arc::new(PosternStats::default()), Arc::new(DoorStats::default()));
         let crowd = Arc::new(Crowd::new(1));
         let shared = Arc::new(Shared {

@@ -41,11 +41,11 @@ impl Threshold {
         look(self.gate.lock().unwrap_or_else(PoisonError::into_inner).keys())
     }
 
-    /// What the book says of a domain that is proven to be the peer's.
-    pub(super) fn rank_of(&self, connection: &Connection, domain: &str) -> Class {
+    /// What the book says of a domain that is proven to be the peer's; of those above it only where the proof is secure.
+    pub(super) fn rank_of(&self, connection: &Connection, domain: &str, secure: bool) -> Class {
         let Some(admission) = self.core.usher.admission() else { return Class::New };
         let ip = connection.remote_address().ip().to_canonical();
-        admission.book.class_of_message(ip, Some(&format!("postmaster@{domain}")), true, unix_s())
+        admission.book.class_of_speaker(Some(ip), &format!("postmaster@{domain}"), secure, unix_s())
     }
 
     /// Asks whose key it is. `None`: nobody can say now.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use postern_proto::door::{CloseCode, PeerClass};
 use postern_proto::mode::Mode;
+use postern_trust::Class;
 
+use crate::blunt::admission;
 use crate::client::{Mail, SEND_WINDOW_BYTES, flight};
 use crate::stage::{Settings, Stage, run};
 
@@ -142,6 +144,58 @@ fn an_insider_cannot_hoard_windows() {
         assert_eq!(stage.stats().window_bytes, granted);
         drop((links, held));
         stage.until(|stats| stats.window_bytes == 0).await;
+    });
+}
+
+#[test]
+fn a_message_that_is_cut_into_octets_is_below_the_floor_too() {
+    let stage = Stage::new(Settings { body: Some(Duration::from_secs(2)), ..Settings::default() });
+    run(async {
+        let link = stage.known("evil.example").enter(stage.addr(), None).await.unwrap();
+        let mut mail = link.stream().await;
+        mail.say("EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ann@example.com>\r\n").await;
+        let drip = async {
+            while mail.send.write_all(b"BDAT 1\r\nx").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let code = tokio::select! {
+            code = link.closed() => code,
+            () = drip => unreachable!(),
+        };
+        assert_eq!(code, CloseCode::TooSlow as u64);
+        assert_eq!(stage.stored().await, 0);
+    });
+}
+
+#[test]
+fn whose_message_is_not_read_for_want_of_memory_is_not_too_slow() {
+    let (admission, _hands) = admission(4 << 20);
+    let body = Some(Duration::from_secs(1));
+    let stage = Stage::new(Settings { body, admission: Some(admission), ..Settings::default() });
+    run(async {
+        let link = stage.proven("peer.example").enter(stage.addr(), None).await.unwrap();
+        let mut mail = link.stream().await;
+        mail.say("EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ann@example.com>\r\n").await;
+        for _ in 0..3 {
+            assert!(mail.reply().await.starts_with("250"));
+        }
+        // Others of its class have filled what the class may hold.
+        let (crowd, others) = (stage.postern().crowd(), 64 << 20);
+        crowd.hold(Class::New, 0, others);
+        let mut last = String::new();
+        let _stopped = mail.send.write_all(format!("BDAT 100000 LAST\r\n{}", "x".repeat(50)).as_bytes()).await;
+        while let line = mail.line().await
+            && !line.is_empty()
+        {
+            last = line;
+        }
+        assert!(last.starts_with("421 4.4.2"), "the message does not hold memory for ever: {last}");
+        crowd.hold(Class::New, others, 0);
+        let reply = link.deliver("bob@peer.example").await;
+        assert!(reply.starts_with("250 2.0.0"), "{reply}");
+        assert_eq!(stage.stats().too_slow, 0);
     });
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postern_doors::postern::{Proof, Standing};
 use postern_doors::{DoorListeners, DoorOptions, Doors};
 use postern_net::socket;
 use postern_proto::door::CloseCode;
@@ -113,4 +114,46 @@ fn a_panic_of_the_listener_is_confined_and_the_public_door_goes_on() {
     tcp.expect("250 2.0.0 Queued");
     assert_eq!((public.stats().snapshot().panics, public.stats().snapshot().open), (0, 1));
     run(public.stop(Duration::ZERO));
+}
+
+#[test]
+fn a_peer_whose_pin_is_taken_back_is_answered_and_closed_and_its_ticket_brings_no_mail() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let thief = stage.peer("peer.example", Proof::Pinned(Standing::secure("peer.example")));
+        let link = thief.enter(stage.addr(), None).await.unwrap();
+        let other = stage.known("other.example").enter(stage.addr(), None).await.unwrap();
+        let (mut idle, mut busy) = (link.stream().await, link.stream().await);
+        idle.say("EHLO mta.peer.example\r\n").await;
+        idle.reply().await;
+        let (message, rest) = (flight("bob@peer.example", "Hello"), 10);
+        busy.say("EHLO mta.peer.example\r\n").await;
+        busy.say(&message[..message.len() - rest]).await;
+        for _ in 0..3 {
+            busy.reply().await;
+        }
+        stage.unpin("peer.example");
+        let goodbye = idle.line().await;
+        assert!(goodbye.starts_with("421 "), "{goodbye}");
+        busy.say(&message[message.len() - rest..]).await;
+        let reply = busy.reply().await;
+        assert!(reply.starts_with("250 2.0.0 Queued"), "{reply}");
+        assert_eq!(link.closed().await, CloseCode::NoProof as u64);
+        assert_eq!(stage.stats().revoked, 1);
+        // Its ticket leads to the question, and the question has another answer.
+        assert!(thief.enter(stage.addr(), Some(link.tickets[0])).await.is_err());
+        assert_eq!(stage.stats().unproven, 1);
+        assert!(other.deliver("ann@other.example").await.starts_with("250 2.0.0"), "nobody else is touched");
+    });
+}
+
+#[test]
+fn a_peer_proven_by_dns_is_closed_when_its_domain_is_pinned_to_another_key() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let link = stage.proven("peer.example").enter(stage.addr(), None).await.unwrap();
+        stage.bar("peer.example");
+        assert_eq!(link.closed().await, CloseCode::NoProof as u64);
+        assert_eq!(stage.stats().revoked, 1);
+    });
 }

@@ -1,6 +1,6 @@
 //! What peers bring: many messages at once, large ones, and those that are not theirs to bring.
 
-use postern_doors::postern::Proof;
+use postern_doors::postern::{Proof, Standing};
 use postern_spool::BodySource;
 
 use crate::client::flight;
@@ -59,7 +59,9 @@ fn a_large_message_comes_whole() {
 fn a_peer_brings_the_mail_of_its_organisation_and_no_other_however_large() {
     let stage = Stage::new(Settings::default());
     run(async {
-        let peer = stage.peer("mail.corp.example", Proof::Proven { org: "corp.example".to_owned() });
+        let above = vec!["corp.example".to_owned()];
+        let standing = Standing { above, ..Standing::unsigned("corp.example") };
+        let peer = stage.peer("mail.corp.example", Proof::Proven(standing));
         let link = peer.enter(stage.addr(), None).await.unwrap();
         let mut mail = link.stream().await;
         mail.say("EHLO mta.corp.example\r\n").await;
@@ -81,7 +83,7 @@ fn a_peer_brings_the_mail_of_its_organisation_and_no_other_however_large() {
             assert!(reply.starts_with("550 5.7.1 USE-MX"), "{reply}");
         }
         assert_eq!(stage.stored().await, 0);
-        for from in ["a@mail.corp.example", "b@corp.example", "c@news.corp.example"] {
+        for from in ["a@mail.corp.example", "b@corp.example", "c@news.mail.corp.example"] {
             mail.say(&flight(from, "Hello")).await;
             mail.reply().await;
             mail.reply().await;
@@ -90,5 +92,19 @@ fn a_peer_brings_the_mail_of_its_organisation_and_no_other_however_large() {
         }
         assert_eq!(stage.stored().await, 3);
         assert_eq!(stage.postern().sessions().snapshot().use_mx, 2);
+    });
+}
+
+#[test]
+fn an_author_that_is_pinned_to_another_key_is_not_brought_by_his_own_organisation() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let link = stage.proven("corp.example").enter(stage.addr(), None).await.unwrap();
+        assert!(link.deliver("ann@pay.corp.example").await.starts_with("250 2.0.0"));
+        // Also when that is said while the connection is open.
+        stage.bar("pay.corp.example");
+        let reply = link.deliver("ann@pay.corp.example").await;
+        assert!(reply.starts_with("550 5.7.1 USE-MX"), "{reply}");
+        assert!(link.deliver("ann@corp.example").await.starts_with("250 2.0.0"));
     });
 }

@@ -8,14 +8,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions, SharedGate};
-use postern_doors::postern::{Postern, PosternOptions, PosternStatsSnapshot, Proof, Prover};
-use postern_doors::{Policy, Recipients};
+use postern_doors::postern::{Postern, PosternOptions, PosternStatsSnapshot, Proof, Prover, Standing};
+use postern_doors::{Admission, Policy, Recipients};
 use postern_net::door::{KeyPair, PublicKey, ServerProfile};
 use postern_proto::door::{Keyring, Master};
 use postern_proto::envelope::Via;
 use postern_proto::mode::{Mode, Modes};
 use postern_proto::session::SessionOptions;
 use postern_spool::{Lane, Lease, Spool, SpoolOptions};
+use tokio::sync::watch;
 
 use crate::client::Peer;
 
@@ -29,16 +30,33 @@ pub(crate) struct Stage {
     dir: tempfile::TempDir,
 }
 
-/// Whose key is whose.
+/// Whose key is whose, and who is pinned to somebody that is in none of these tests.
 #[derive(Default)]
-struct Book(Mutex<HashMap<String, (PublicKey, Proof)>>);
+struct Book {
+    keys: Mutex<HashMap<String, (PublicKey, Proof)>>,
+    barred: Mutex<Vec<String>>,
+    changes: watch::Sender<u64>,
+}
 
 impl Prover for Book {
     fn prove(&self, domain: &str, _: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
-        answer(match self.0.lock().unwrap().get(domain) {
+        answer(match self.keys.lock().unwrap().get(domain) {
             Some((known, proof)) if known == key => proof.clone(),
             _ => Proof::Unproven { why: "not in the book".to_owned() },
         });
+    }
+
+    fn is_barred(&self, domain: &str, _: &str, _: &PublicKey) -> bool {
+        self.barred.lock().unwrap().iter().any(|barred| barred == domain)
+    }
+
+    fn is_pinned(&self, domain: &str, key: &PublicKey) -> bool {
+        let keys = self.keys.lock().unwrap();
+        keys.get(domain).is_some_and(|(known, proof)| known == key && matches!(proof, Proof::Pinned(_)))
+    }
+
+    fn pin_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 
@@ -50,6 +68,8 @@ pub(crate) struct Settings {
     pub(crate) streams_max: usize,
     pub(crate) body: Option<Duration>,
     pub(crate) lifetime_max: Option<Duration>,
+    /// Who comes first, as a site judges it.
+    pub(crate) admission: Option<Admission>,
 }
 
 impl Default for Settings {
@@ -61,6 +81,7 @@ impl Default for Settings {
             streams_max: 1_000,
             body: None,
             lifetime_max: None,
+            admission: None,
         }
     }
 }
@@ -98,6 +119,7 @@ impl Stage {
         let gate = gate(settings.strangers_per_second);
         let options = PosternOptions {
             lifetime_max: settings.lifetime_max,
+            admission: settings.admission.clone(),
             peers_max: 100,
             streams_max: settings.streams_max,
             window_bytes_max: settings.window_bytes_max,
@@ -123,16 +145,28 @@ impl Stage {
     /// A peer that the prover says this of.
     pub(crate) fn peer(&self, domain: &str, proof: Proof) -> Peer {
         let peer = Peer::new(domain);
-        self.prover.0.lock().unwrap().insert(domain.to_owned(), (peer.key.clone(), proof));
+        self.prover.keys.lock().unwrap().insert(domain.to_owned(), (peer.key.clone(), proof));
         peer
     }
 
     pub(crate) fn known(&self, domain: &str) -> Peer {
-        self.peer(domain, Proof::Known { org: domain.to_owned() })
+        self.peer(domain, Proof::Known(Standing::unsigned(domain)))
     }
 
     pub(crate) fn proven(&self, domain: &str) -> Peer {
-        self.peer(domain, Proof::Proven { org: domain.to_owned() })
+        self.peer(domain, Proof::Proven(Standing::unsigned(domain)))
+    }
+
+    /// The operator takes back what proves a domain.
+    pub(crate) fn unpin(&self, domain: &str) {
+        self.prover.keys.lock().unwrap().remove(domain);
+        self.prover.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// The operator pins a domain to a key that no peer of these tests has.
+    pub(crate) fn bar(&self, domain: &str) {
+        self.prover.barred.lock().unwrap().push(domain.to_owned());
+        self.prover.changes.send_modify(|changes| *changes += 1);
     }
 
     pub(crate) async fn leases(&self) -> Vec<Lease> {

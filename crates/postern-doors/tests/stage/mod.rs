@@ -41,42 +41,7 @@ impl Door {
     /// One that judges who comes first: 127.200/16 is pinned, one address is suspect, all others are
     /// strangers.
     pub(crate) fn judging(judged: Judged) -> (Self, Hands) {
-        let book = Book::new(BookOptions::default(), [7; 16]);
-        book.set_pins(Pins { networks: vec!["127.200.0.0/16".parse().unwrap()], ..Pins::default() });
-        let suspect = Ipv4Addr::new(127, 66, 6, 6);
-        let mut writer = Writer::new(Arc::clone(&book));
-        let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        for _ in 0..20 {
-            let ip = suspect.into();
-            writer.apply(&Evidence::Spam { ip, domain: None, n: 5 }, now_s);
-            writer.apply(&Evidence::EarlyTalker { ip }, now_s);
-            writer.apply(&Evidence::Abuse { ip }, now_s);
-            writer.apply(&Evidence::BadRecipients { ip, n: 50 }, now_s);
-        }
-        let (evidence, receiver) = postern_trust::channel(1_000);
-        let hands = Hands {
-            suspect,
-            pressure: Arc::default(),
-            intake: Arc::default(),
-            bypass: Arc::default(),
-            observe: Arc::default(),
-            receiver,
-        };
-        let admission = Admission {
-            book,
-            evidence,
-            identity: None,
-            pressure: Arc::clone(&hands.pressure),
-            intake: Arc::clone(&hands.intake),
-            bypass: Arc::clone(&hands.bypass),
-            observe: Arc::clone(&hands.observe),
-            greylist: Arc::new(Greylist::new(10, [1; 16])),
-            bad_recipients: Arc::new(BadRecipients::new(10, [2; 16])),
-            shares: Shares::default(),
-            held_bytes_max: judged.held_bytes_max,
-            our_names: vec!["mx.example.com".to_owned()],
-            spin: Duration::ZERO,
-        };
+        let (admission, hands) = admission(judged.held_bytes_max);
         let recipients = match judged.names.as_slice() {
             [] => Recipients::Any,
             names => Recipients::names(names.iter().copied()),
@@ -273,4 +238,45 @@ impl Client {
         self.begin_message(body);
         self.line()
     }
+}
+
+/// What [`Door::judging`] judges by, with room for so many octets of messages on their way in.
+pub(crate) fn admission(held_bytes_max: u64) -> (Admission, Hands) {
+    let book = Book::new(BookOptions::default(), [7; 16]);
+    book.set_pins(Pins { networks: vec!["127.200.0.0/16".parse().unwrap()], ..Pins::default() });
+    let suspect = Ipv4Addr::new(127, 66, 6, 6);
+    let mut writer = Writer::new(Arc::clone(&book));
+    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for _ in 0..20 {
+        let ip = suspect.into();
+        writer.apply(&Evidence::Spam { ip, domain: None, n: 5 }, now_s);
+        writer.apply(&Evidence::EarlyTalker { ip }, now_s);
+        writer.apply(&Evidence::Abuse { ip }, now_s);
+        writer.apply(&Evidence::BadRecipients { ip, n: 50 }, now_s);
+    }
+    let (evidence, receiver) = postern_trust::channel(1_000);
+    let hands = Hands {
+        suspect,
+        pressure: Arc::default(),
+        intake: Arc::default(),
+        bypass: Arc::default(),
+        observe: Arc::default(),
+        receiver,
+    };
+    let admission = Admission {
+        book,
+        evidence,
+        identity: None,
+        pressure: Arc::clone(&hands.pressure),
+        intake: Arc::clone(&hands.intake),
+        bypass: Arc::clone(&hands.bypass),
+        observe: Arc::clone(&hands.observe),
+        greylist: Arc::new(Greylist::new(10, [1; 16])),
+        bad_recipients: Arc::new(BadRecipients::new(10, [2; 16])),
+        shares: Shares::default(),
+        held_bytes_max,
+        our_names: vec!["mx.example.com".to_owned()],
+        spin: Duration::ZERO,
+    };
+    (admission, hands)
 }

@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use postern_net::dns::{DnsTrust, Resolver, ResolverOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{KeyOptions, KeyProof, KeyQuestion, NotNow, PinnedPeers, worker};
+use super::pinned::InForce;
+use super::{KeyOptions, KeyProof, KeyQuestion, NotNow, PinWord, PinnedPeers, worker};
 use crate::desk::IdentityError;
 use crate::limits;
 use crate::stats::count;
@@ -26,7 +27,7 @@ pub struct KeyDesk {
 
 struct Inner {
     line: mpsc::Sender<(KeyQuestion, OnProof)>,
-    pinned: RwLock<Arc<PinnedPeers>>,
+    pinned: Arc<InForce>,
     counters: Arc<Counters>,
     stop: watch::Sender<bool>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -94,9 +95,10 @@ impl KeyDesk {
             Resolver::with_options(&resolver).map_err(|error| IdentityError::Resolver(error.to_string()))?
         };
         let counters = Arc::new(Counters::default());
-        let pinned = RwLock::new(Arc::new(options.pinned.clone()));
+        let pinned = Arc::new(InForce::new(options.pinned.clone()));
         let validates = options.trust != DnsTrust::None;
-        let office = worker::Setup { resolver, validates, options, counters: Arc::clone(&counters) };
+        let (counted, pins) = (Arc::clone(&counters), Arc::clone(&pinned));
+        let office = worker::Setup { resolver, validates, options, counters: counted, pinned: pins };
         let (line, questions) = mpsc::channel(limits::KEY_QUEUE_MAX);
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
@@ -134,12 +136,22 @@ impl KeyDesk {
 
     /// Other pins, from now on.
     pub fn set_pinned(&self, pinned: PinnedPeers) {
-        *self.inner.pinned.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pinned);
+        self.inner.pinned.replace(pinned);
     }
 
     /// The pins in force.
     pub fn pinned(&self) -> Arc<PinnedPeers> {
-        Arc::clone(&self.inner.pinned.read().unwrap_or_else(PoisonError::into_inner))
+        self.inner.pinned.now()
+    }
+
+    /// Rings whenever the pins have changed: what was proven by them is to be looked at again.
+    pub fn pin_changes(&self) -> watch::Receiver<u64> {
+        self.inner.pinned.changes()
+    }
+
+    /// What the pins in force say; see [`PinnedPeers::word`]. No DNS, no waiting.
+    pub fn pin_word(&self, domain: &str, org: &str, spki: &[u8]) -> PinWord {
+        self.pinned().word(domain, org, spki)
     }
 
     /// What was done so far.

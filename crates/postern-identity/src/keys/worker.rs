@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use super::desk::{Counters, OnProof};
 use super::lookups::{Kind, Lookups, Payer, Records};
 use super::org::{self, Org, Walk};
-use super::{KeyOptions, KeyProof, KeyQuestion, NotNow, ProvenBy, Unproven, owner};
+use super::pinned::InForce;
+use super::{KeyOptions, KeyProof, KeyQuestion, NotNow, PinWord, ProvenBy, Unproven, owner};
 use crate::cache::Cache;
 use crate::dns;
 use crate::limits;
@@ -30,6 +31,7 @@ pub(super) struct Setup {
     pub(super) validates: bool,
     pub(super) options: KeyOptions,
     pub(super) counters: Arc<Counters>,
+    pub(super) pinned: Arc<InForce>,
 }
 
 /// What all questions share.
@@ -38,6 +40,7 @@ struct Office {
     validates: bool,
     options: KeyOptions,
     counters: Arc<Counters>,
+    pinned: Arc<InForce>,
     proven: RefCell<Cache<Claim, KeyProof>>,
 }
 
@@ -64,12 +67,13 @@ impl Setup {
         mut questions: mpsc::Receiver<(KeyQuestion, OnProof)>,
         mut stopped: watch::Receiver<bool>,
     ) {
-        let Self { resolver, validates, options, counters } = self;
+        let Self { resolver, validates, options, counters, pinned } = self;
         let office = Rc::new(Office {
             lookups: Rc::new(Lookups::new(resolver, options.clone(), Arc::clone(&counters))),
             validates,
             options,
             counters,
+            pinned,
             proven: RefCell::new(Cache::new(limits::PROOFS_MAX)),
         });
         let room = Arc::new(Semaphore::new(limits::KEY_OPEN_MAX));
@@ -125,20 +129,31 @@ impl Office {
                 Key::NotNow(why) => return KeyProof::NotNow(why),
             };
             match self.organisation(&claim.domain, payer).await {
-                Ok(Org::Domain(org)) => KeyProof::Proven { org, by, secure },
-                Ok(Org::PublicSuffix) => KeyProof::Unproven(Unproven::PublicSuffix),
+                Ok((Org::Domain(org), above)) => KeyProof::Proven { org, above, by, secure },
+                Ok((Org::PublicSuffix, _)) => KeyProof::Unproven(Unproven::PublicSuffix),
                 Err(why) => KeyProof::NotNow(why),
             }
         });
         let proof = found.await.unwrap_or(KeyProof::NotNow(NotNow::Late));
-        self.remember(claim, &proof);
-        match (proof, before) {
+        self.remember(claim.clone(), &proof);
+        let proof = match (proof, before) {
             (KeyProof::NotNow(why), Some(before)) => {
                 count(&self.counters.stale);
                 tracing::debug!(%why, "a key stays proven while DNS fails");
                 before
             }
             (proof, _) => proof,
+        };
+        self.heed_pins(&claim, proof)
+    }
+
+    /// Who is below a pinned domain and says so by DNS must hold a key that is pinned there: DNS proves a name that its
+    /// holder, or a forger, has made up, and must not open what the pin has closed.
+    fn heed_pins(&self, claim: &Claim, proof: KeyProof) -> KeyProof {
+        let KeyProof::Proven { org, .. } = &proof else { return proof };
+        match self.pinned.now().word(&claim.domain, org, &claim.spki) {
+            PinWord::Barred => KeyProof::Unproven(Unproven::OtherPinned),
+            PinWord::Pinned | PinWord::Silent => proof,
         }
     }
 
@@ -185,12 +200,12 @@ impl Office {
         unknown.map_or(Key::Unproven(against), Key::NotNow)
     }
 
-    async fn organisation(&self, domain: &str, payer: Payer<'_>) -> Result<Org, NotNow> {
+    async fn organisation(&self, domain: &str, payer: Payer<'_>) -> Result<(Org, Vec<Box<str>>), NotNow> {
         let mut walk = Walk::new(domain);
         while let Some(name) = walk.next() {
             let records = self.lookups.get(Kind::Txt, &format!("_dmarc.{name}"), payer).await?;
             walk.told(match &*records {
-                Records::Texts(told) => org::psd(told.value.iter().map(AsRef::as_ref)),
+                Records::Texts(told) => org::record(told.value.iter().map(AsRef::as_ref)),
                 Records::Tlsa(_) => None,
             });
         }

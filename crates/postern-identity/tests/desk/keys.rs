@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postern_identity::keys::{
-    KeyDesk, KeyOptions, KeyProof, KeyQuestion, NotNow, PinnedPeer, PinnedPeers, ProvenBy, Unproven,
+    KeyDesk, KeyOptions, KeyProof, KeyQuestion, NotNow, PinWord, PinnedPeer, PinnedPeers, ProvenBy, Unproven,
 };
 use postern_net::dns::DnsTrust;
 
@@ -50,7 +50,12 @@ fn ask(desk: &KeyDesk, question: KeyQuestion) -> KeyProof {
 }
 
 fn proven(org: &str, by: ProvenBy, secure: bool) -> KeyProof {
-    KeyProof::Proven { org: org.into(), by, secure }
+    proven_also_for(&[], org, by, secure)
+}
+
+fn proven_also_for(above: &[&str], org: &str, by: ProvenBy, secure: bool) -> KeyProof {
+    let above = above.iter().map(|name| Box::from(*name)).collect();
+    KeyProof::Proven { org: org.into(), above, by, secure }
 }
 
 #[test]
@@ -74,9 +79,12 @@ fn the_organisation_is_found_up_the_tree_and_a_public_suffix_is_nobody() {
         + "_dmarc.good.example TXT v=DMARC1; p=reject\n_dmarc.hosts.example TXT v=DMARC1; p=none; psd=y";
     let server = Responder::start(&records, &[]);
     let desk = start(options(&server));
-    assert_eq!(ask(&desk, question("mail.cs.good.example", 1)), proven("good.example", ProvenBy::Txt, false));
+    let also = ["cs.good.example", "good.example"];
+    let expected = proven_also_for(&also, "good.example", ProvenBy::Txt, false);
+    assert_eq!(ask(&desk, question("mail.cs.good.example", 1)), expected);
     assert_eq!(ask(&desk, question("hosts.example", 2)), KeyProof::Unproven(Unproven::PublicSuffix));
-    assert_eq!(ask(&desk, question("a.b.hosts.example", 3)), proven("b.hosts.example", ProvenBy::Txt, false));
+    let expected = proven_also_for(&["b.hosts.example"], "b.hosts.example", ProvenBy::Txt, false);
+    assert_eq!(ask(&desk, question("a.b.hosts.example", 3)), expected);
 }
 
 #[test]
@@ -137,8 +145,42 @@ fn a_pinned_peer_is_answered_at_once_without_dns() {
     // What DNS says does not matter any more.
     assert_eq!(ask(&desk, question("pinned.example", 9)), KeyProof::Unproven(Unproven::OtherPinned));
     assert_eq!(server.asked(""), 0);
+    let changes = desk.pin_changes();
     desk.set_pinned(PinnedPeers::default());
+    assert!(changes.has_changed().expect("the desk lives"));
     assert_eq!(ask(&desk, question("pinned.example", 9)), proven("pinned.example", ProvenBy::Txt, false));
+}
+
+#[test]
+fn a_name_made_up_below_a_pinned_domain_is_not_proven_by_dns() {
+    let records = record("r123.pinned.example", 1)
+        + &record("a.b.pinned.example", 1)
+        + &record("b.pinned.example", 1)
+        + &record("customer.pinned.example", 1)
+        + "_dmarc.pinned.example TXT v=DMARC1; p=reject\n_dmarc.customer.pinned.example TXT v=DMARC1; psd=n";
+    let server = Responder::start(&records, &[]);
+    let mut pinned = PinnedPeers::default();
+    assert!(pinned.insert("pinned.example", PinnedPeer { keys: vec![key(7).into()], org: None }));
+    let desk = start(KeyOptions { pinned: pinned.clone(), ..options(&server) });
+    let barred = KeyProof::Unproven(Unproven::OtherPinned);
+    assert_eq!(ask(&desk, question("r123.pinned.example", 1)), barred);
+    assert_eq!(ask(&desk, question("a.b.pinned.example", 1)), barred);
+    // It stands for itself only, as its own organisation.
+    let own = proven("customer.pinned.example", ProvenBy::Txt, false);
+    assert_eq!(ask(&desk, question("customer.pinned.example", 1)), own);
+    // Who holds the pinned key may say a name below.
+    pinned.insert("pinned.example", PinnedPeer { keys: vec![key(7).into(), key(1).into()], org: None });
+    desk.set_pinned(pinned.clone());
+    let expected = proven_also_for(&["pinned.example"], "pinned.example", ProvenBy::Txt, false);
+    assert_eq!(ask(&desk, question("r123.pinned.example", 1)), expected);
+    // A pin between the name and its organisation counts as well, and the nearest is the last word.
+    pinned.insert("b.pinned.example", PinnedPeer { keys: vec![key(9).into()], org: None });
+    desk.set_pinned(pinned);
+    assert_eq!(ask(&desk, question("a.b.pinned.example", 1)), barred);
+    assert_eq!(ask(&desk, question("b.pinned.example", 9)), proven("b.pinned.example", ProvenBy::Pin, true));
+    assert_eq!(desk.pin_word("b.pinned.example", "pinned.example", &key(9)), PinWord::Pinned);
+    assert_eq!(desk.pin_word("pinned.example", "pinned.example", &key(9)), PinWord::Barred);
+    assert_eq!(desk.pin_word("customer.pinned.example", "customer.pinned.example", &key(9)), PinWord::Silent);
 }
 
 #[test]

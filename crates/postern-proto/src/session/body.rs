@@ -47,6 +47,7 @@ impl Session {
     /// is refused: otherwise they would be taken for commands (RFC 3030 section 4.2).
     pub(super) fn handle_bdat(&mut self, now: Instant, size: u64, last: bool, out: &mut Vec<u8>) -> Option<Then> {
         let size_max = self.options.size_max;
+        let goes_on = self.is_amid_chunks();
         let refusal: Option<&Reply> = match self.transaction.as_mut() {
             _ if self.helo.is_none() => Some(&replies::SAY_HELLO),
             None => Some(&replies::NEED_MAIL),
@@ -71,7 +72,9 @@ impl Session {
             return close;
         }
         self.state = State::ExpectChunk { remaining: size, last, refused: refusal.is_some() };
-        self.timer.body(now);
+        if !goes_on {
+            self.timer.body(now);
+        }
         self.futile += u32::from(size == 0 && !last);
         self.close_if(self.futile > limits::FUTILE_MAX, out)
     }
@@ -92,7 +95,7 @@ impl Session {
         if endless {
             return (progress.consumed, Some(self.hang_up(&replies::ENDLESS, out)));
         }
-        let then = self.store_piece(AfterStore::Data);
+        let then = self.store_piece(now, AfterStore::Data);
         let more = (input.is_empty()).then_some(Then::Read);
         (progress.consumed, then.or(more))
     }
@@ -124,7 +127,7 @@ impl Session {
         show_author(author, body, before);
         if remaining > 0 {
             self.state = State::ExpectChunk { remaining, last, refused };
-            return (take, self.store_piece(AfterStore::Chunk { remaining, last }));
+            return (take, self.store_piece(now, AfterStore::Chunk { remaining, last }));
         }
         if last {
             if let Some((reader, body, _)) = self.reader() {
@@ -133,14 +136,14 @@ impl Session {
             return (take, Some(self.end_body(now, out)));
         }
         let close = self.end_chunk(now, out);
-        (take, close.or_else(|| self.store_piece(AfterStore::Chunk { remaining: 0, last: false })))
+        (take, close.or_else(|| self.store_piece(now, AfterStore::Chunk { remaining: 0, last: false })))
     }
 
     /// A chunk that is not the last: a fault is told here and now, and the transaction is over.
     fn end_chunk(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<Then> {
         let fault = self.transaction.as_ref().and_then(|transaction| transaction.reader.as_ref()?.fault());
         self.state = State::ExpectCommand;
-        self.timer.command(now);
+        self.expect_command(now);
         match fault {
             Some(fault) => self.error(fault_reply(fault), out),
             None => {
@@ -219,7 +222,7 @@ impl Session {
     }
 
     /// Sends a piece of a large body off once enough has gathered.
-    fn store_piece(&mut self, next: AfterStore) -> Option<Then> {
+    fn store_piece(&mut self, now: Instant, next: AfterStore) -> Option<Then> {
         let transaction = self.transaction.as_mut()?;
         let enough = if transaction.streamed { limits::BODY_PIECE_BYTES } else { limits::INLINE_BODY_BYTES_MAX };
         if transaction.body.len() < enough {
@@ -231,21 +234,34 @@ impl Session {
         }
         transaction.streamed = true;
         self.state = State::AwaitStored { next };
+        self.timer.storing(now);
         Some(Then::Ask(Ask::Store(piece)))
     }
 
     pub(super) fn resume_body(&mut self, now: Instant, next: AfterStore) {
-        // The client must not pay for our disk.
+        // The client must not pay for our disk. A piece of 64 KiB has earned the whole allowance in any case.
         self.timer.body(now);
         self.state = match next {
             AfterStore::Data => State::ExpectData,
             AfterStore::Chunk { remaining: 0, .. } => {
-                self.timer.command(now);
+                self.expect_command(now);
                 State::ExpectCommand
             }
             AfterStore::Chunk { remaining, last } => State::ExpectChunk { remaining, last, refused: false },
             AfterStore::Finish => State::ReadyToFinish,
         };
+    }
+
+    /// Whether a message is under way that has begun to come in chunks, all of which have one allowance.
+    pub(super) fn is_amid_chunks(&self) -> bool {
+        self.timer.is_per_message() && self.transaction.as_ref().is_some_and(|transaction| transaction.chunked)
+    }
+
+    /// The time for a command begins, unless the message's own is running.
+    pub(super) fn expect_command(&mut self, now: Instant) {
+        if !self.is_amid_chunks() {
+            self.timer.command(now);
+        }
     }
 
     fn reader(&mut self) -> Option<(&mut BodyReader, &mut Vec<u8>, Option<&mut AuthorScanner>)> {
@@ -274,3 +290,6 @@ fn fault_reply(fault: BodyFault) -> &'static Reply {
         BodyFault::TooBig => &replies::TOO_BIG,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,6 +66,9 @@ pub struct SessionLimits {
     pub body: Duration,
     /// [`limits::BODY_BYTES_PER_SECOND_MIN`].
     pub body_bytes_per_second_min: u64,
+    /// The allowance of a body is for the whole message, however it is cut: chunks do not renew it, and between them no
+    /// time of a command's runs. Otherwise (RFC 5321 knows no such thing) each chunk has its own.
+    pub body_per_message: bool,
     /// [`limits::SESSION_TIMEOUT`].
     pub session: Duration,
     /// [`limits::OUTCOME_TIMEOUT`].
@@ -78,6 +81,7 @@ impl Default for SessionLimits {
             command: limits::COMMAND_TIMEOUT,
             body: limits::BODY_TIMEOUT,
             body_bytes_per_second_min: limits::BODY_BYTES_PER_SECOND_MIN,
+            body_per_message: false,
             session: limits::SESSION_TIMEOUT,
             outcome: limits::OUTCOME_TIMEOUT,
         }

@@ -1,6 +1,7 @@
 //! The one timer of a session: every wait has a deadline here, and a reason in `limits`.
 
 use super::SessionLimits;
+use crate::limits;
 use crate::time::{Duration, Instant};
 
 /// Deadlines of one connection.
@@ -39,6 +40,18 @@ impl Timer {
         let micros = (bytes as u64).saturating_mul(1_000_000) / self.limits.body_bytes_per_second_min.max(1);
         let earned = self.wait.after(Duration::from_micros(micros));
         self.wait = earned.min(now.after(self.limits.body));
+    }
+
+    /// Chunks of one message share its allowance.
+    pub(super) fn is_per_message(&self) -> bool {
+        self.limits.body_per_message
+    }
+
+    /// A piece of a body is with the spool: where so little time is given to the client, none of it pays for our disk.
+    pub(super) fn storing(&mut self, now: Instant) {
+        if self.limits.body_per_message {
+            self.wait = now.after(limits::RECEIPT_TIMEOUT);
+        }
     }
 
     /// For the outcome of a message.

@@ -157,6 +157,11 @@ impl Roster {
         holds(&self.pinned_domains, domain)
     }
 
+    /// Whether this very domain is pinned.
+    pub(crate) fn is_pinned_itself(&self, domain: &[u8]) -> bool {
+        self.pinned_domains.binary_search_by(|name| (**name).cmp(domain)).is_ok()
+    }
+
     /// Whether the domain, or one above it, is a declared provider.
     pub(crate) fn is_provider_domain(&self, domain: &[u8]) -> bool {
         holds(&self.provider_domains, domain)

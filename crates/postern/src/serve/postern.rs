@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions};
-use postern_doors::postern::{Postern, PosternOptions, Proof, Prover};
+use postern_doors::postern::{Postern, PosternOptions};
 use postern_doors::{Admission, CalloutCache, Policy};
 use postern_drain::{Doors, OutboundOptions, PinnedDoor};
-use postern_identity::keys::{KeyDesk, KeyProof, KeyQuestion, ProvenBy};
+use postern_identity::keys::KeyDesk;
 use postern_net::dns::{Resolver, ResolverOptions};
 use postern_net::door::{DoorClient, DoorClientOptions, PublicKey, Purse};
 use postern_net::mx::MxFinder;
@@ -21,12 +21,12 @@ use postern_proto::envelope::Via;
 use postern_proto::mode::Modes;
 use postern_proto::session::{SessionLimits, SessionOptions};
 use postern_spool::Spool;
-use postern_trust::{Book, Class};
 use serde_json::{Value, json};
 
 use super::masters::Masters;
 use super::own::OwnKeys;
 use super::peers::{DoorPeers, PeerFile, make_door_dir};
+use super::prover::Witness;
 use super::{Shared, proofs, random};
 use crate::config::Config;
 use crate::exit::{Code, Failure};
@@ -58,7 +58,7 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
         ..GateOptions::default()
     };
     let gate = Gate::new(masters.keyring(now_s()), options, random()?);
-    let prover = Arc::new(Desk { keys, book: admission.book.clone() });
+    let prover = Arc::new(Witness::new(keys, admission.book.clone()));
     let smtp = &config.settings.smtp;
     let session = SessionOptions {
         size_max: smtp.size_max.0,
@@ -141,33 +141,6 @@ fn pinned(file: &PeerFile) -> HashMap<String, PinnedDoor> {
     file.peers.iter().filter_map(door).collect()
 }
 
-/// Whose key: what DNS and pins say; and who is known, what the book says.
-struct Desk {
-    keys: KeyDesk,
-    book: Arc<Book>,
-}
-
-impl Prover for Desk {
-    fn prove(&self, domain: &str, owner: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
-        let question = KeyQuestion { domain: domain.into(), owner: owner.map(Into::into), spki: key.spki().into() };
-        let (book, domain) = (Arc::clone(&self.book), domain.to_owned());
-        self.keys.ask(
-            question,
-            Box::new(move |proof| {
-                answer(match proof {
-                    KeyProof::Proven { org, by: ProvenBy::Pin, .. } => Proof::Pinned { org: org.into() },
-                    KeyProof::Proven { org, .. } if book.explain_domain(&domain, now_s()).class <= Class::Known => {
-                        Proof::Known { org: org.into() }
-                    }
-                    KeyProof::Proven { org, .. } => Proof::Proven { org: org.into() },
-                    KeyProof::Unproven(why) => Proof::Unproven { why: why.to_string() },
-                    KeyProof::NotNow(_) => Proof::NotNow,
-                });
-            }),
-        );
-    }
-}
-
 /// The postern's part of `status`.
 pub(super) struct Counters {
     addr: SocketAddr,
@@ -204,7 +177,7 @@ impl Counters {
             "known": now.accepted_known, "vouched": now.accepted_vouched, "proven": now.accepted_proven,
             "handshakes": now.shaking, "waiting": now.waiting, "begun": now.begun, "failed": now.failed,
             "expired": now.expired, "crowded_out": now.crowded_out, "parked": now.parked, "unproven": now.unproven,
-            "foreign_tickets": now.foreign_tickets, "too_many": now.too_many, "tickets": now.tickets,
+            "revoked": now.revoked, "foreign_tickets": now.foreign_tickets, "too_many": now.too_many, "tickets": now.tickets,
         });
         let more = json!({
             "protocol_errors": now.protocol_errors, "lifetimes_over": now.lifetimes_over, "rebuilt": now.rebuilt,

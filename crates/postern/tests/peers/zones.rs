@@ -120,13 +120,15 @@ async fn a_tlsa_record_proves_a_client_in_a_signed_domain_only() {
         let prove = async |domain: &str, key: &PublicKey| {
             desk.prove(KeyQuestion { domain: domain.into(), owner: None, spki: key.spki().into() }).await
         };
-        let proven = |org: &str, by, secure| KeyProof::Proven { org: org.into(), by, secure };
+        let proven = |org: &str, by, secure| KeyProof::Proven { org: org.into(), above: Vec::new(), by, secure };
         assert_eq!(prove("nsec.example", &tlsa).await, proven("nsec.example", ProvenBy::Tlsa, true), "{server}");
         assert_eq!(prove("nsec3.example", &tlsa).await, proven("nsec3.example", ProvenBy::Tlsa, true), "{server}");
         assert_eq!(prove("nsec.example", &txt).await, proven("nsec.example", ProvenBy::Txt, true), "{server}");
         assert_eq!(prove("plain.example", &txt).await, proven("plain.example", ProvenBy::Txt, false), "{server}");
         assert_eq!(prove("plain.example", &tlsa).await, KeyProof::Unproven(Unproven::OtherKey), "{server}");
-        assert_eq!(prove("alias.nsec.example", &txt).await, proven("nsec.example", ProvenBy::Txt, true), "{server}");
+        let above = vec!["nsec.example".into()];
+        let alias = KeyProof::Proven { org: "nsec.example".into(), above, by: ProvenBy::Txt, secure: true };
+        assert_eq!(prove("alias.nsec.example", &txt).await, alias, "{server}");
         assert_eq!(prove("forged.example", &txt).await, KeyProof::NotNow(NotNow::Dns), "{server}");
         assert_eq!(prove("nowhere.nsec3.example", &txt).await, KeyProof::Unproven(Unproven::NoKey), "{server}");
     }

@@ -223,6 +223,22 @@ fn pins_come_first_and_pinned_domains_only_where_authorised() {
 }
 
 #[test]
+fn a_pin_of_a_domain_above_counts_for_a_speaker_only_where_it_inherits() {
+    let mut world = World::new();
+    world.pins(Pins { domains: vec!["Bank.example".into()], ..Pins::default() });
+    world.corresponds("192.0.2.1", "ann@friend.example");
+    let class = |name: &str, inherits| world.book.class_of_speaker(None, name, inherits, world.now_s);
+    assert_eq!(class("bank.example", false), Class::Pinned);
+    assert_eq!(class("postmaster@bank.example", false), Class::Pinned);
+    assert_eq!(class("r123.bank.example", true), Class::Pinned);
+    assert_eq!(class("r123.bank.example", false), Class::New);
+    assert_eq!(class("friend.example", false), Class::Known, "its own credit");
+    assert_eq!(class("r123.friend.example", true), Class::New, "credit is of one domain");
+    let from = |name: &str| world.book.class_of_speaker(Some(ip("192.0.2.1")), name, false, world.now_s);
+    assert_eq!(from("r123.bank.example"), Class::Known, "of the address");
+}
+
+#[test]
 fn an_ipv6_host_is_known_by_its_64() {
     let mut world = World::new();
     world.corresponds("2001:db8:1:2::25", "ann@friend.example");
