@@ -158,8 +158,8 @@ const MUTANTS: [Mutant; 15] = [
     Mutant {
         name: "ticket-of-any-domain",
         file: "crates/postern-doors/src/postern/peer.rs",
-        from: "&& body.domain_tag != threshold.keys(|keys| keys.domain_tag(domain))",
-        to: "&& body.domain_tag == 0 && threshold.keys(|keys| keys.domain_tag(domain)) == 0",
+        from: "&& !threshold.keys(|keys| keys.is_domain_tag(body.domain_tag, domain))",
+        to: "&& !threshold.keys(|keys| keys.is_domain_tag(body.domain_tag, domain) || body.domain_tag != 0)",
         cargo: POSTERN,
         test: "a_ticket_is_for_the_domain_that_it_was_given_to",
     },
