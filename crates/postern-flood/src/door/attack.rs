@@ -26,7 +26,7 @@ pub enum Attack {
     ForgedTicket,
     /// Initials with a token of a cookie's shape, under the key id and the times of now.
     ForgedCookie,
-    /// Short headers whose id has the epoch of now and a small worker number: only the keyed hash is wrong.
+    /// Short headers whose id has the epoch of now and the usual worker number: only the keyed hash is wrong.
     ForgedId,
     /// Forged tickets, cookies and ids in turn: who has read the specification.
     Aware,

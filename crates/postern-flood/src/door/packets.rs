@@ -87,7 +87,7 @@ impl Forge {
             Attack::ForgedId => {
                 rng.fill(&mut slot.bytes[1..=CID_BYTES]);
                 slot.bytes[1] = (u64::from(*now_s) / CID_EPOCH_S) as u8;
-                slot.bytes[2] = rng.u8(..2);
+                slot.bytes[2] = 0;
                 short(slot, rng);
             }
             Attack::CapturedId => {
