@@ -79,7 +79,7 @@ pub(super) fn panicked(effort: Effort) -> Result<Vec<Value>, Failure> {
 
 /// The moment at which the thread lives again.
 fn wait_until_rebuilt(subject: &Subject) -> Result<u64, Failure> {
-    let until = unix_us() + AROUND_US;
+    let until = unix_us() + BACK_US;
     while unix_us() < until {
         if subject.ask(Ask::Status)?["door"]["rebuilt"].as_u64() > Some(0) {
             return Ok(unix_us());
@@ -178,5 +178,7 @@ const FLOOD: u32 = 50_000;
 const PUBLIC_RATE: f64 = 50.0;
 /// Between two looks at whether the thread is back.
 const LOOK: Duration = Duration::from_millis(1);
-/// For so long after the moment the longest silence is looked for.
-const AROUND_US: u64 = 3_000_000;
+/// For so long after the moment the longest silence is looked for: friends must still be offering mail then.
+const AROUND_US: u64 = 1_000_000;
+/// A thread that is not back by then is gone.
+const BACK_US: u64 = 10_000_000;
