@@ -19,6 +19,6 @@ mod thread;
 mod threshold;
 
 pub use options::PosternOptions;
-pub use prove::{Proof, Prover, Standing};
+pub use prove::{Answer, Claim, Proof, Prover, Standing};
 pub use stats::{PosternStats, PosternStatsSnapshot};
 pub use thread::Postern;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions};
-use postern_doors::postern::{Postern, PosternOptions, Proof, Prover, Standing};
+use postern_doors::postern::{Answer, Claim, Postern, PosternOptions, Proof, Prover, Standing};
 use postern_doors::{Policy, Recipients};
 use postern_net::door::{
     DoorAddress, DoorClient, DoorClientOptions, DoorError, DoorStream, KeyPair, PublicKey, Purse, ServerProfile,
@@ -24,9 +24,10 @@ use tokio::sync::watch;
 struct Pins(Vec<(String, PublicKey)>);
 
 impl Prover for Pins {
-    fn prove(&self, domain: &str, _: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
+    fn prove(&self, claim: Claim<'_>, answer: Answer) {
+        let Claim { domain, key, .. } = claim;
         let pinned = self.0.iter().any(|(pinned, own)| pinned == domain && own == key);
-        answer(match domain {
+        answer.tell(match domain {
             "late.example" => Proof::NotNow,
             _ if pinned => Proof::Pinned(Standing::secure(domain)),
             "dns.example" => Proof::Proven(Standing::unsigned(domain)),

@@ -7,6 +7,7 @@
 //! looks into port 25. When DNS is in trouble it says "not now", and whoever was proven lately stays proven.
 
 mod desk;
+mod line;
 mod lookups;
 mod org;
 mod owner;
@@ -17,8 +18,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use postern_net::dns::DnsTrust;
+use postern_proto::door::PeerClass;
 
-pub use self::desk::{KeyDesk, KeyStats, OnProof};
+pub use self::desk::{Asker, KeyDesk, KeyStats, OnProof};
 pub use self::pinned::{PinWord, PinnedPeer, PinnedPeers};
 
 /// What is asked: does the holder of this key speak for this domain?
@@ -30,6 +32,8 @@ pub struct KeyQuestion {
     pub owner: Option<Box<str>>,
     /// SubjectPublicKeyInfo in DER, as TLS proved it.
     pub spki: Box<[u8]>,
+    /// What the peer was at the gate: its ticket's class, or a stranger. Who comes first.
+    pub class: PeerClass,
 }
 
 /// The answer.

@@ -89,10 +89,15 @@ pub(crate) const SILENT: Duration = Duration::from_secs(300);
 /// A list's sanity (RFC 5782 section 5) is checked so often.
 pub(crate) const SANITY: Duration = Duration::from_secs(3600);
 
-/// Questions about keys that wait; each at most 700 octets. Full: "not now", the peer is parked.
-pub(crate) const KEY_QUEUE_MAX: usize = 256;
-/// Questions about keys worked on at once, 16 KB each. Full: the line waits.
+/// Questions about keys that wait: of strangers, proven, vouched, known (classes at the gate); as many as the postern has open of
+/// each. At most 700 octets each, 360 KB. Full: those whose asker has left go, then "not now", the peer is parked.
+pub(crate) const KEY_QUEUE_MAX: [usize; 4] = [64, 128, 64, 256];
+/// Questions about keys worked on at once, 16 KB each. Full: the line waits, best class first.
 pub(crate) const KEY_OPEN_MAX: usize = 128;
+/// Of these a class's own, by the same order: half of what it has of handshakes (15, 20, 15, 50 of a hundred).
+pub(crate) const KEY_OPEN_OWN: [usize; 4] = [9, 12, 9, 32];
+/// How full the others may be for one more of a class, in parts of a hundred: what is left is kept for those who are better.
+pub(crate) const KEY_OPEN_HEADROOM: [usize; 4] = [40, 60, 80, 100];
 /// Answers kept for proofs of keys; at most 4.3 KB each, in practice 300 octets: 9 MB at the very worst.
 pub(crate) const KEY_CACHE_ENTRIES_MAX: usize = 2048;
 /// Keys that were proven, each some 700 octets at the very most: 3 MB.

@@ -3,15 +3,17 @@
 //! A seam: DNS, pins and history live behind it, in other crates. The listener asks once for each
 //! connection, after TLS has proven that the peer holds the key and not before.
 
+use std::task::{Context, Poll};
+
 use postern_net::door::PublicKey;
-use tokio::sync::watch;
+use postern_proto::door::PeerClass;
+use tokio::sync::{oneshot, watch};
 
 /// Finds out whose key it is.
 pub trait Prover: Send + Sync + 'static {
-    /// Whether `key` is that of `domain`. `owner` is the name at which the peer says its key is
-    /// published, when that is not the usual one. The answer may come at once, later, or (counted as [`Proof::NotNow`])
-    /// never; from whatever thread.
-    fn prove(&self, domain: &str, owner: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>);
+    /// Whether the claim is true. The answer may come at once, later, or (counted as [`Proof::NotNow`]) never; from whatever
+    /// thread.
+    fn prove(&self, claim: Claim<'_>, answer: Answer);
 
     /// Whether the operator has said that `key` does not speak for `domain`: other keys are pinned for it, or for a domain
     /// above it up to `org`. Asked about each author; answers at once, and asks nobody.
@@ -22,6 +24,45 @@ pub trait Prover: Send + Sync + 'static {
 
     /// Rings whenever what the operator has pinned has changed.
     fn pin_changes(&self) -> watch::Receiver<u64>;
+}
+
+/// What a peer says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Whose key it is.
+    pub domain: &'a str,
+    /// The name at which the peer says its key is published, when that is not the usual one.
+    pub owner: Option<&'a str>,
+    /// As TLS has proven it.
+    pub key: &'a PublicKey,
+    /// What the peer was at the gate: who comes first.
+    pub class: PeerClass,
+}
+
+/// Where the answer goes.
+#[derive(Debug)]
+pub struct Answer(oneshot::Sender<Proof>);
+
+impl Answer {
+    pub(super) fn new() -> (Self, oneshot::Receiver<Proof>) {
+        let (tell, told) = oneshot::channel();
+        (Self(tell), told)
+    }
+
+    /// Gives it; to nobody, if the peer has left.
+    pub fn tell(self, proof: Proof) {
+        drop(self.0.send(proof));
+    }
+
+    /// The peer has left, or waits no longer.
+    pub fn has_left(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Ready when it has.
+    pub fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_closed(context)
+    }
 }
 
 /// What was found out.

@@ -11,12 +11,12 @@ use postern_proto::door::limits::TICKET_LIFE_S;
 use postern_proto::door::{Keyring, Kind, PeerClass, Ticket, TicketBody, mint};
 use postern_trust::Class;
 use quinn::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::guest::Guest;
 use super::house::House;
-use super::prove::{Proof, Prover};
+use super::prove::{Answer, Claim, Proof, Prover};
 use super::stats::PosternStats;
 use crate::gate::SharedGate;
 use crate::limits;
@@ -56,8 +56,8 @@ impl Threshold {
         key: &PublicKey,
     ) -> Option<Proof> {
         let _open = self.open_proof(class)?;
-        let (tell, told) = oneshot::channel();
-        self.prover.prove(domain, owner, key, Box::new(move |proof| drop(tell.send(proof))));
+        let (answer, told) = Answer::new();
+        self.prover.prove(Claim { domain, owner, key, class }, answer);
         timeout(limits::PROOF_TIMEOUT, told).await.ok()?.ok()
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions, SharedGate};
-use postern_doors::postern::{Postern, PosternOptions, PosternStatsSnapshot, Proof, Prover, Standing};
+use postern_doors::postern::{Answer, Claim, Postern, PosternOptions, PosternStatsSnapshot, Proof, Prover, Standing};
 use postern_doors::{Admission, Policy, Recipients};
 use postern_net::door::{KeyPair, PublicKey, ServerProfile};
 use postern_proto::door::{Keyring, Master};
@@ -39,9 +39,9 @@ struct Book {
 }
 
 impl Prover for Book {
-    fn prove(&self, domain: &str, _: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
-        answer(match self.keys.lock().unwrap().get(domain) {
-            Some((known, proof)) if known == key => proof.clone(),
+    fn prove(&self, claim: Claim<'_>, answer: Answer) {
+        answer.tell(match self.keys.lock().unwrap().get(claim.domain) {
+            Some((known, proof)) if known == claim.key => proof.clone(),
             _ => Proof::Unproven { why: "not in the book".to_owned() },
         });
     }

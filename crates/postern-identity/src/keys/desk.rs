@@ -4,20 +4,79 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use postern_net::dns::{DnsTrust, Resolver, ResolverOptions};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
+use super::line::{Line, Waiting};
 use super::pinned::InForce;
 use super::{KeyOptions, KeyProof, KeyQuestion, NotNow, PinWord, PinnedPeers, worker};
 use crate::desk::IdentityError;
-use crate::limits;
 use crate::stats::count;
 
-/// Called once, on the desk's thread or before [`KeyDesk::ask`] returns; it must not wait. Dropped uncalled when the
-/// desk stops.
-pub type OnProof = Box<dyn FnOnce(KeyProof) + Send>;
+/// Who waits for an answer. A closure that takes it is one who never leaves.
+pub trait Asker: Send {
+    /// The answer. Called once at most, on the desk's thread or before [`KeyDesk::ask`] returns; it must not wait.
+    fn tell(self: Box<Self>, proof: KeyProof);
+
+    /// Nobody waits any more: the question need not be worked on.
+    fn has_left(&self) -> bool {
+        false
+    }
+
+    /// Ready when nobody waits any more.
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let _never = context;
+        Poll::Pending
+    }
+}
+
+impl<F: FnOnce(KeyProof) + Send> Asker for F {
+    fn tell(self: Box<Self>, proof: KeyProof) {
+        self(proof);
+    }
+}
+
+/// Dropped untold when the desk stops, or when it has left.
+pub type OnProof = Box<dyn Asker>;
+
+/// A question and who asked it.
+pub(super) struct Errand {
+    pub(super) question: KeyQuestion,
+    pub(super) asker: OnProof,
+}
+
+impl Waiting for Errand {
+    fn is_unwanted(&self) -> bool {
+        self.asker.has_left()
+    }
+}
+
+/// Where the front puts questions and the thread takes them.
+pub(super) struct Counter {
+    /// `None`: the thread has ended.
+    line: Mutex<Option<Line<Errand>>>,
+    pub(super) news: Notify,
+}
+
+impl Counter {
+    fn new() -> Self {
+        Self { line: Mutex::new(Some(Line::new())), news: Notify::new() }
+    }
+
+    /// Whatever is done with the line; `None` when nobody works on it any more.
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut Line<Errand>) -> T) -> Option<T> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(act)
+    }
+
+    /// The thread ends: what waits is dropped.
+    pub(super) fn close(&self) {
+        // Outside the lock: who is dropped may ask again.
+        let _waiting = self.line.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
 
 /// Proves keys, on a thread of its own. Clones are the same desk.
 #[derive(Clone)]
@@ -26,7 +85,7 @@ pub struct KeyDesk {
 }
 
 struct Inner {
-    line: mpsc::Sender<(KeyQuestion, OnProof)>,
+    counter: Arc<Counter>,
     pinned: Arc<InForce>,
     counters: Arc<Counters>,
     stop: watch::Sender<bool>,
@@ -48,6 +107,8 @@ pub struct KeyStats {
     pub unproven: u64,
     /// Answered "not now".
     pub not_now: u64,
+    /// Not answered, because whoever asked had left.
+    pub left: u64,
     /// Look-ups sent to the name server.
     pub lookups: u64,
     /// Look-ups answered from the cache.
@@ -69,6 +130,7 @@ pub(super) struct Counters {
     pub(super) stale: AtomicU64,
     pub(super) unproven: AtomicU64,
     pub(super) not_now: AtomicU64,
+    pub(super) left: AtomicU64,
     pub(super) lookups: AtomicU64,
     pub(super) cache_hits: AtomicU64,
     pub(super) failed: AtomicU64,
@@ -99,31 +161,40 @@ impl KeyDesk {
         let validates = options.trust != DnsTrust::None;
         let (counted, pins) = (Arc::clone(&counters), Arc::clone(&pinned));
         let office = worker::Setup { resolver, validates, options, counters: counted, pinned: pins };
-        let (line, questions) = mpsc::channel(limits::KEY_QUEUE_MAX);
+        let counter = Arc::new(Counter::new());
+        let desk_side = Arc::clone(&counter);
         let (stop, stopped) = watch::channel(false);
         let thread = std::thread::Builder::new()
             .name("identity-keys".to_owned())
-            .spawn(move || tokio::task::LocalSet::new().block_on(&runtime, office.run(questions, stopped)))?;
-        Ok(Self { inner: Arc::new(Inner { line, pinned, counters, stop, thread: Mutex::new(Some(thread)) }) })
+            .spawn(move || tokio::task::LocalSet::new().block_on(&runtime, office.run(desk_side, stopped)))?;
+        Ok(Self { inner: Arc::new(Inner { counter, pinned, counters, stop, thread: Mutex::new(Some(thread)) }) })
     }
 
     /// Asks. Never waits; every question is answered, by "not now" when there is no room. To be called only after TLS has
     /// proved that the peer holds the key.
-    pub fn ask(&self, question: KeyQuestion, answer: OnProof) {
+    pub fn ask(&self, question: KeyQuestion, asker: OnProof) {
         let counters = &self.inner.counters;
         count(&counters.asked);
         let pinned = self.pinned().prove(&question);
         if let Some(proof) = pinned {
             count(&counters.pinned);
             counters.answered(&proof);
-            return answer(proof);
+            return asker.tell(proof);
         }
-        if let Err(full) = self.inner.line.try_send((question, answer)) {
-            let (_, answer) = full.into_inner();
+        let (class, mut gone) = (question.class, Vec::new());
+        let mut errand = Some(Errand { question, asker });
+        let turned_away = self.inner.counter.with(|line| {
+            let errand = errand.take()?;
+            line.push(class, errand, |unwanted| gone.push(unwanted)).err()
+        });
+        gone.iter().for_each(|_| count(&counters.left));
+        // Not told while the line is locked: who is told may ask again.
+        if let Some(Errand { asker, .. }) = turned_away.flatten().or(errand) {
             let proof = KeyProof::NotNow(NotNow::Full);
             counters.answered(&proof);
-            answer(proof);
+            return asker.tell(proof);
         }
+        self.inner.counter.news.notify_one();
     }
 
     /// Asks and waits, no longer than [`KeyOptions::question`]. From any runtime.
@@ -163,6 +234,7 @@ impl KeyDesk {
             stale,
             unproven,
             not_now,
+            left,
             lookups,
             cache_hits,
             failed,
@@ -177,6 +249,7 @@ impl KeyDesk {
             stale: read(stale),
             unproven: read(unproven),
             not_now: read(not_now),
+            left: read(left),
             lookups: read(lookups),
             cache_hits: read(cache_hits),
             failed: read(failed),

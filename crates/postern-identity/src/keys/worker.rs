@@ -3,18 +3,22 @@
 //! Every question ends within its time, with an answer, whatever panics: `Open::drop` gives it.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use postern_net::dns::{Resolver, TlsaChoice, choose, tlsa_choice};
+use postern_proto::door::PeerClass;
 use postern_proto::door::record::is_known_key;
 use postern_trust::Class;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::desk::{Counters, OnProof};
+use super::desk::{Counter, Counters, Errand, OnProof};
+use super::line::Line;
 use super::lookups::{Kind, Lookups, Payer, Records};
 use super::org::{self, Org, Walk};
 use super::pinned::InForce;
@@ -62,11 +66,7 @@ struct Claim {
 
 impl Setup {
     /// Until the desk is stopped or its last front is gone.
-    pub(super) async fn run(
-        self,
-        mut questions: mpsc::Receiver<(KeyQuestion, OnProof)>,
-        mut stopped: watch::Receiver<bool>,
-    ) {
+    pub(super) async fn run(self, counter: Arc<Counter>, mut stopped: watch::Receiver<bool>) {
         let Self { resolver, validates, options, counters, pinned } = self;
         let office = Rc::new(Office {
             lookups: Rc::new(Lookups::new(resolver, options.clone(), Arc::clone(&counters))),
@@ -76,31 +76,28 @@ impl Setup {
             pinned,
             proven: RefCell::new(Cache::new(limits::PROOFS_MAX)),
         });
-        let room = Arc::new(Semaphore::new(limits::KEY_OPEN_MAX));
+        let _closing = Closing(Arc::clone(&counter));
         loop {
-            let next = async {
-                let permit = Arc::clone(&room).acquire_owned().await.ok()?;
-                Some((permit, questions.recv().await?))
-            };
-            let (permit, (question, answer)) = tokio::select! {
+            while let Some(Some((class, Errand { question, asker }))) = counter.with(Line::pop) {
+                let (office, counter) = (Rc::clone(&office), Arc::clone(&counter));
+                let open = Open { office, counter, class, asker: Some(asker) };
+                spawn_local(open.work(question));
+            }
+            tokio::select! {
                 biased;
                 _ = stopped.changed() => return,
-                next = next => match next {
-                    Some(next) => next,
-                    None => return,
-                },
-            };
-            let mut open =
-                Open { office: Rc::clone(&office), answer: Some(answer), proof: KeyProof::NotNow(NotNow::Full) };
-            spawn_local(async move {
-                open.proof = match Claim::read(&question) {
-                    Ok(claim) => open.office.prove(claim).await,
-                    Err(why) => KeyProof::Unproven(why),
-                };
-                drop(open);
-                drop(permit);
-            });
+                () = counter.news.notified() => {}
+            }
         }
+    }
+}
+
+/// Nobody works on the line any more, also when the thread has panicked.
+struct Closing(Arc<Counter>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -116,10 +113,12 @@ impl Claim {
 }
 
 impl Office {
-    async fn prove(&self, claim: Claim) -> KeyProof {
+    async fn prove(&self, claim: Claim, class: PeerClass) -> KeyProof {
         let before = self.proven.borrow().get(&claim, Instant::now());
-        // Whoever was proven before has look-ups that a crowd of strangers cannot spend.
-        let class = if before.is_some() { Class::Known } else { Class::New };
+        // Whoever was proven before, here or as a ticket of the known says, has look-ups that a crowd of strangers cannot
+        // spend.
+        let known = before.is_some() || class == PeerClass::Known;
+        let class = if known { Class::Known } else { Class::New };
         let payer = Payer { class, domain: &claim.domain };
         let found = timeout(self.options.question, async {
             // First, and alone: whoever cannot show the key costs two look-ups and no walk.
@@ -216,15 +215,48 @@ impl Office {
 /// A question that is worked on.
 struct Open {
     office: Rc<Office>,
-    answer: Option<OnProof>,
-    proof: KeyProof,
+    counter: Arc<Counter>,
+    class: PeerClass,
+    asker: Option<OnProof>,
+}
+
+impl Open {
+    /// Ends with an answer, or when whoever asked has left: his place is another's.
+    async fn work(mut self, question: KeyQuestion) {
+        let office = Rc::clone(&self.office);
+        let found = async {
+            match Claim::read(&question) {
+                Ok(claim) => office.prove(claim, question.class).await,
+                Err(why) => KeyProof::Unproven(why),
+            }
+        };
+        let left = poll_fn(|context| self.asker.as_mut().map_or(Poll::Pending, |asker| asker.poll_left(context)));
+        let proof = tokio::select! {
+            biased;
+            () = left => None,
+            proof = found => Some(proof),
+        };
+        match proof {
+            Some(proof) => self.tell(proof),
+            None => {
+                self.asker = None;
+                count(&self.office.counters.left);
+            }
+        }
+    }
+
+    fn tell(&mut self, proof: KeyProof) {
+        if let Some(asker) = self.asker.take() {
+            self.office.counters.answered(&proof);
+            asker.tell(proof);
+        }
+    }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.office.counters.answered(&self.proof);
-        if let Some(answer) = self.answer.take() {
-            answer(self.proof.clone());
-        }
+        self.tell(KeyProof::NotNow(NotNow::Full));
+        self.counter.with(|line| line.close(self.class));
+        self.counter.news.notify_one();
     }
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postern_identity::keys::{
-    KeyDesk, KeyOptions, KeyProof, KeyQuestion, NotNow, PinWord, PinnedPeer, PinnedPeers, ProvenBy, Unproven,
+    Asker, KeyDesk, KeyOptions, KeyProof, KeyQuestion, NotNow, PinWord, PinnedPeer, PinnedPeers, ProvenBy, Unproven,
 };
 use postern_net::dns::DnsTrust;
+use postern_proto::door::PeerClass;
 
 use crate::responder::{Manner, Responder};
 use crate::{PATIENCE, wait};
@@ -25,7 +26,7 @@ fn record(domain: &str, of: u8) -> String {
 }
 
 fn question(domain: &str, of: u8) -> KeyQuestion {
-    KeyQuestion { domain: domain.into(), owner: None, spki: key(of).into() }
+    KeyQuestion { domain: domain.into(), owner: None, spki: key(of).into(), class: PeerClass::Stranger }
 }
 
 /// No test reaches these by being slow.
@@ -289,7 +290,9 @@ fn strangers_with_slow_domains_leave_room_for_those_proven_before() {
     }
     wait("strangers are refused", || desk.stats().not_now > 0);
     assert!(desk.stats().in_flight < 64);
-    assert_eq!(ask(&desk, question("good.example", 1)), by_txt);
+    // Whoever was proven has a ticket, and so a line of his own.
+    let again = KeyQuestion { class: PeerClass::Proven, ..question("good.example", 1) };
+    assert_eq!(ask(&desk, again), by_txt);
     server.release();
     for _ in 0..100 {
         assert!(!matches!(answers.recv_timeout(PATIENCE).expect("an answer to each"), KeyProof::Proven { .. }));
@@ -312,4 +315,69 @@ fn a_desk_that_is_full_says_not_now_at_once() {
     drop(sender);
     let rest: Vec<KeyProof> = answers.iter().collect();
     assert!(rest.iter().all(|proof| matches!(proof, KeyProof::NotNow(_))));
+}
+
+/// Leaves when it is told to.
+struct Leaver(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl Asker for Leaver {
+    fn tell(self: Box<Self>, proof: KeyProof) {
+        panic!("nobody wants {proof:?}");
+    }
+
+    fn has_left(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn poll_left(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        if self.has_left() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    }
+}
+
+#[test]
+fn strangers_with_slow_domains_do_not_hold_up_a_holder_of_a_ticket() {
+    let server = Responder::start(&record("good.example", 1), &[("slow.example", Manner::Held)]);
+    let desk = start(KeyOptions { in_flight: 100_000, per_domain: 100_000, ..options(&server) });
+    let (sender, answers) = mpsc::channel();
+    // More than can be worked on and more than can wait.
+    for n in 0..400 {
+        let sender = sender.clone();
+        desk.ask(
+            question(&format!("x.n{n}-slow.example"), 1),
+            Box::new(move |proof| sender.send(proof).unwrap_or_default()),
+        );
+    }
+    assert_eq!(answers.recv_timeout(PATIENCE).expect("no room"), KeyProof::NotNow(NotNow::Full));
+    let friend = KeyQuestion { class: PeerClass::Known, ..question("good.example", 1) };
+    assert_eq!(ask(&desk, friend), proven("good.example", ProvenBy::Txt, false));
+    server.release();
+}
+
+#[test]
+fn a_question_whose_asker_has_left_is_not_worked_on_and_gives_its_place_back() {
+    let server = Responder::start(&record("good.example", 1), &[("slow.example", Manner::Held)]);
+    let desk = start(KeyOptions { in_flight: 100_000, per_domain: 100_000, ..options(&server) });
+    let (sender, answers) = mpsc::channel();
+    for n in 0..60 {
+        let sender = sender.clone();
+        desk.ask(
+            question(&format!("x.n{n}-slow.example"), 1),
+            Box::new(move |proof| sender.send(proof).unwrap_or_default()),
+        );
+    }
+    // 36 are worked on, the others wait; who comes now fills the line of 64, and leaves.
+    wait("as many as may be are worked on", || desk.stats().in_flight == 36);
+    let gone = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for _ in 0..40 {
+        desk.ask(question("never.example", 1), Box::new(Leaver(std::sync::Arc::clone(&gone))));
+    }
+    gone.store(true, std::sync::atomic::Ordering::SeqCst);
+    let told = sender.clone();
+    desk.ask(question("good.example", 1), Box::new(move |proof| told.send(proof).unwrap_or_default()));
+    assert_eq!(desk.stats().left, 40);
+    server.release();
+    drop(sender);
+    let proofs: Vec<KeyProof> = (0..61).map(|_| answers.recv_timeout(PATIENCE).expect("an answer to each")).collect();
+    assert!(proofs.contains(&proven("good.example", ProvenBy::Txt, false)), "{proofs:?}");
+    assert_eq!(server.asked("never.example"), 0);
 }

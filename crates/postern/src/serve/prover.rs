@@ -3,9 +3,10 @@
 //! Joins the desk for keys and the book behind one question; asks nothing itself.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use postern_doors::postern::{Proof, Prover, Standing};
-use postern_identity::keys::{KeyDesk, KeyProof, KeyQuestion, PinWord, ProvenBy};
+use postern_doors::postern::{Answer, Claim, Proof, Prover, Standing};
+use postern_identity::keys::{Asker, KeyDesk, KeyProof, KeyQuestion, PinWord, ProvenBy};
 use postern_net::door::PublicKey;
 use postern_trust::{Book, Class};
 use tokio::sync::watch;
@@ -25,10 +26,11 @@ impl Witness {
 }
 
 impl Prover for Witness {
-    fn prove(&self, domain: &str, owner: Option<&str>, key: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
-        let question = KeyQuestion { domain: domain.into(), owner: owner.map(Into::into), spki: key.spki().into() };
-        let (book, domain) = (Arc::clone(&self.book), domain.to_owned());
-        self.keys.ask(question, Box::new(move |proof| answer(testify(proof, &domain, &book))));
+    fn prove(&self, claim: Claim<'_>, answer: Answer) {
+        let Claim { domain, owner, key, class } = claim;
+        let (owner, spki) = (owner.map(Into::into), key.spki().into());
+        let question = KeyQuestion { domain: domain.into(), owner, spki, class };
+        self.keys.ask(question, Box::new(Hearing { answer, domain: domain.into(), book: Arc::clone(&self.book) }));
     }
 
     fn is_barred(&self, domain: &str, org: &str, key: &PublicKey) -> bool {
@@ -41,6 +43,27 @@ impl Prover for Witness {
 
     fn pin_changes(&self) -> watch::Receiver<u64> {
         self.keys.pin_changes()
+    }
+}
+
+/// A peer that waits for its answer, until it leaves.
+struct Hearing {
+    answer: Answer,
+    domain: Box<str>,
+    book: Arc<Book>,
+}
+
+impl Asker for Hearing {
+    fn tell(self: Box<Self>, proof: KeyProof) {
+        self.answer.tell(testify(proof, &self.domain, &self.book));
+    }
+
+    fn has_left(&self) -> bool {
+        self.answer.has_left()
+    }
+
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.answer.poll_left(context)
     }
 }
 

@@ -80,11 +80,23 @@ impl StatusSource {
 }
 
 fn keys(desk: &KeyDesk, pinned_peers: usize) -> Value {
-    let KeyStats { asked, pinned, proven, stale, unproven, not_now, lookups, cache_hits, failed, in_flight, cached } =
-        desk.stats();
+    let KeyStats {
+        asked,
+        pinned,
+        proven,
+        stale,
+        unproven,
+        not_now,
+        left,
+        lookups,
+        cache_hits,
+        failed,
+        in_flight,
+        cached,
+    } = desk.stats();
     json!({
         "pinned_peers": pinned_peers, "asked": asked, "pinned": pinned, "proven": proven, "stale": stale,
-        "unproven": unproven, "not_now": not_now, "lookups": lookups, "cache_hits": cache_hits, "failed": failed,
+        "unproven": unproven, "not_now": not_now, "left": left, "lookups": lookups, "cache_hits": cache_hits, "failed": failed,
         "in_flight": in_flight, "cached": cached,
     })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use postern_identity::keys::{KeyDesk, KeyOptions, KeyProof, KeyQuestion, NotNow, ProvenBy, Unproven};
 use postern_net::dns::{DnsTrust, Resolver, ResolverOptions, TlsaChoice, tlsa_choice};
 use postern_net::door::{KeyPair, PublicKey};
+use postern_proto::door::PeerClass;
 
 use crate::harness::zones::{KEYGEN, NSD, SIGN, Signed, UNBOUND, Zone, Zones};
 use crate::harness::{Guard, Peers, free_port};
@@ -118,7 +119,8 @@ async fn a_tlsa_record_proves_a_client_in_a_signed_domain_only() {
         })
         .expect("the desk starts");
         let prove = async |domain: &str, key: &PublicKey| {
-            desk.prove(KeyQuestion { domain: domain.into(), owner: None, spki: key.spki().into() }).await
+            let class = PeerClass::Stranger;
+            desk.prove(KeyQuestion { domain: domain.into(), owner: None, spki: key.spki().into(), class }).await
         };
         let proven = |org: &str, by, secure| KeyProof::Proven { org: org.into(), above: Vec::new(), by, secure };
         assert_eq!(prove("nsec.example", &tlsa).await, proven("nsec.example", ProvenBy::Tlsa, true), "{server}");

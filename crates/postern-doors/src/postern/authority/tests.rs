@@ -4,14 +4,14 @@ use postern_net::door::KeyPair;
 use tokio::sync::watch;
 
 use super::*;
-use crate::postern::prove::Proof;
+use crate::postern::prove::{Answer, Claim, Proof};
 
 /// Pins these domains to another key than that of any peer.
 struct Pins(&'static [&'static str]);
 
 impl Prover for Pins {
-    fn prove(&self, _: &str, _: Option<&str>, _: &PublicKey, answer: Box<dyn FnOnce(Proof) + Send>) {
-        answer(Proof::NotNow);
+    fn prove(&self, _: Claim<'_>, answer: Answer) {
+        answer.tell(Proof::NotNow);
     }
 
     fn is_barred(&self, domain: &str, _: &str, _: &PublicKey) -> bool {
