@@ -168,7 +168,7 @@ fn packets_of_no_connection_are_answered_by_few_short_resets_and_those_of_anothe
     };
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (resets, took) = knock(&stage, &socket, ours, |answers| answers >= 5);
-    assert!(resets.len() as u128 <= took.as_millis() / 20 + 1, "{} in {took:?}", resets.len());
+    assert!(resets.len() as u128 <= took.as_millis() + 1, "{} in {took:?}", resets.len());
     let token = |reset: &[u8]| reset[reset.len() - 16..].to_vec();
     for reset in &resets {
         assert!(reset.len() < 77 && token(reset) == token(&resets[0]), "shorter than what it answers");

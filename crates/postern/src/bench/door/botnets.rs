@@ -60,6 +60,8 @@ pub(super) fn strangers(effort: Effort) -> Result<Vec<Value>, Failure> {
         played.friends_after_ms = effort.ms(10_000);
         if let Some(friends) = &mut played.friends {
             friends.strangers_rate = 0.5;
+            // A domain is given 512 tickets a day, and this takes minutes.
+            friends.fresh_rate = 0.5;
             friends.strangers_from = Network::new(from.into(), 16).unwrap_or(friends.strangers_from);
         }
         let mut row = round(&subject, &format!("{OURS}, from {what}"), &played)?;
