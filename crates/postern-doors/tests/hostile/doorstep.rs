@@ -87,6 +87,22 @@ fn an_abandoned_handshake_expires_at_its_deadline_and_gives_its_place_back() {
 }
 
 #[test]
+fn nothing_is_asked_about_who_has_not_proven_a_key_and_said_whose_it_is() {
+    let stage = Stage::new(Settings::default());
+    run(async {
+        let nobody = Peer::new("nobody.example");
+        nobody.begin_and_leave(stage.addr()).await;
+        let (_endpoint, connection) = nobody.shake(stage.addr(), None).await.unwrap();
+        stage.until(|stats| stats.begun == 2).await;
+        assert_eq!(stage.asked(), 0);
+        let (mut control, _replies) = connection.open_bi().await.unwrap();
+        control.write_all(&nobody.ident()).await.unwrap();
+        stage.until(|stats| stats.unproven == 1).await;
+        assert_eq!(stage.asked(), 1);
+    });
+}
+
+#[test]
 fn nonsense_on_the_control_stream_closes_the_connection_as_a_protocol_error() {
     let stage = Stage::new(Settings::default());
     run(async {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,10 +38,12 @@ struct Book {
     keys: Mutex<HashMap<String, (PublicKey, Proof)>>,
     barred: Mutex<Vec<String>>,
     changes: watch::Sender<u64>,
+    asked: AtomicUsize,
 }
 
 impl Prover for Book {
     fn prove(&self, claim: Claim<'_>, answer: Answer) {
+        self.asked.fetch_add(1, Relaxed);
         answer.tell(match self.keys.lock().unwrap().get(claim.domain) {
             Some((known, proof)) if known == claim.key => proof.clone(),
             _ => Proof::Unproven { why: "not in the book".to_owned() },
@@ -107,6 +111,11 @@ impl Stage {
         };
         stage.open(&settings);
         stage
+    }
+
+    /// How often somebody's key was asked about.
+    pub(crate) fn asked(&self) -> usize {
+        self.prover.asked.load(Relaxed)
     }
 
     /// Opens the door; another one each time, with the same secrets.
