@@ -66,7 +66,7 @@ impl Site {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (spool, _) = Spool::open(SpoolOptions::new(dir.path().join("spool"))).unwrap();
-        let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap(), 0).unwrap();
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         let keys = Keyring::new(&Master::new([7; 32]), now_s);
         let gate = Arc::new(Mutex::new(Gate::new(keys, GateOptions::default(), [5; 16])));

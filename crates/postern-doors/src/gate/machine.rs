@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use postern_net::steering::split::WORKER;
 use postern_proto::door::PeerClass;
 use postern_proto::door::cid::{check_cid, make_cid};
 use postern_proto::door::cookie::{Terms, challenge};
@@ -29,7 +28,7 @@ use super::young::Young;
 /// What the operator, or a test, can set.
 #[derive(Clone, Copy, Debug)]
 pub struct GateOptions {
-    /// In every connection id: tells the threads of a machine apart.
+    /// In every connection id: tells apart the servers that share a master. The kernel sorts by it as well.
     pub worker: u8,
     /// The least strict level; a token is always needed by default.
     pub floor: Level,
@@ -45,7 +44,7 @@ pub struct GateOptions {
 
 impl Default for GateOptions {
     fn default() -> Self {
-        Self { worker: WORKER, floor: Level::Cookie, strangers_per_second: 50, answers_per_second: 20_000, work_ns: 0 }
+        Self { worker: 0, floor: Level::Cookie, strangers_per_second: 50, answers_per_second: 20_000, work_ns: 0 }
     }
 }
 

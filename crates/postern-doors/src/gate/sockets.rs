@@ -15,12 +15,12 @@ pub struct DoorSockets {
 }
 
 impl DoorSockets {
-    /// Opens them.
+    /// Opens them for a gate that has this number ([`GateOptions::worker`](super::GateOptions)).
     ///
     /// # Errors
     /// The system's.
-    pub fn open(addr: SocketAddr) -> io::Result<Self> {
-        Ok(Self { sockets: split::open(addr)?, epoch: Instant::now() })
+    pub fn open(addr: SocketAddr, worker: u8) -> io::Result<Self> {
+        Ok(Self { sockets: split::open(addr, worker)?, epoch: Instant::now() })
     }
 
     /// Where they are.

@@ -123,7 +123,7 @@ impl Stage {
         let mut session = SessionOptions::new("mx.example.com".into(), Via::Public);
         session.limits.body = settings.body.unwrap_or(session.limits.body);
         let own = KeyPair::from_pkcs8(&KeyPair::generate().unwrap()).unwrap();
-        let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap(), 0).unwrap();
         let prover = Arc::clone(&self.prover) as _;
         let gate = gate(settings.strangers_per_second);
         let options = PosternOptions {

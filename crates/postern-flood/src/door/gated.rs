@@ -23,7 +23,7 @@ fn gated(options: GateOptions) -> (SocketAddr, SharedGate) {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap()).unwrap();
+            let sockets = DoorSockets::open("127.0.0.1:0".parse().unwrap(), 0).unwrap();
             tell.send(sockets.addr().unwrap()).unwrap();
             let socket = GateSocket::new(&sockets, Arc::clone(&shared), Box::new(|| ())).unwrap();
             let own = Arc::clone(&shared);

@@ -30,10 +30,6 @@ pub enum Queue {
     Established = 3,
 }
 
-/// The second octet of every connection id of ours. A client's first Initial has a random one, which is taken for ours once in
-/// 256 times: it then waits in the better queue, and the gate looks at it as at any other.
-pub const WORKER: u8 = 0;
-
 impl Queue {
     /// The best first.
     pub const ALL: [Self; 4] = [Self::Established, Self::Ticket, Self::Cookie, Self::Rest];
@@ -50,10 +46,12 @@ impl Queue {
 }
 
 /// Opens the group: four sockets at one address, by [`Queue`] index, and the program that chooses among them. Port 0 finds one.
+/// `worker` is the second octet of every connection id of ours. A client's first Initial has a random one, which is taken for
+/// ours once in 256 times: it then waits in the better queue, and the gate looks at it as at any other.
 ///
 /// # Errors
 /// The system's. `AddrInUse` also when another program has the port.
-pub fn open(addr: SocketAddr) -> io::Result<[UdpSocket; 4]> {
+pub fn open(addr: SocketAddr, worker: u8) -> io::Result<[UdpSocket; 4]> {
     // Without SO_REUSEPORT first: else a second server of this user would get a share of the datagrams.
     drop(bind(addr, false)?);
     let first = bind(addr, true)?;
@@ -69,7 +67,7 @@ pub fn open(addr: SocketAddr) -> io::Result<[UdpSocket; 4]> {
         }
         socket.set_send_buffer_size(Queue::Established.kernel_bytes())?;
     }
-    attach(&sockets[0]).map_err(io::Error::other)?;
+    attach(&sockets[0], worker).map_err(io::Error::other)?;
     Ok(sockets)
 }
 
@@ -92,12 +90,12 @@ fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn attach(socket: &UdpSocket) -> Result<(), SteeringError> {
-    kernel::attach(socket, &program())
+fn attach(socket: &UdpSocket, worker: u8) -> Result<(), SteeringError> {
+    kernel::attach(socket, &program(worker))
 }
 
 /// Offsets are from the first octet behind the UDP header: RFC 9000 section 17.2 for the long header.
-pub(super) fn program() -> Program {
+pub(super) fn program(worker: u8) -> Program {
     const LOAD_BYTE: u16 = 0x30;
     const LOAD_WORD: u16 = 0x20;
     const LOAD_BYTE_AT_X: u16 = 0x50;
@@ -125,7 +123,7 @@ pub(super) fn program() -> Program {
         at(JUMP_EQUAL, 16, 0, 14),
         // An id of ours, by its second octet: a handshake goes on.
         at(LOAD_BYTE, 7, 0, 0),
-        at(JUMP_EQUAL, WORKER as u32, 15, 0),
+        at(JUMP_EQUAL, u32::from(worker), 15, 0),
         at(LOAD_BYTE, 22, 0, 0),
         at(JUMP_ABOVE, 20, 10, 0),
         at(A_TO_X, 0, 0, 0),

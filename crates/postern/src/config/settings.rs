@@ -78,6 +78,8 @@ section! {
         domain: Option<String> = example "\"example.com\"";
         /// Peers without a ticket that are let in a second. Each costs a handshake of 0.3 ms; under attack each network waits for its turn.
         strangers_per_second: u32 = default "50";
+        /// Tells apart the servers that share a secret (DATA/door/master) and an address: each needs a number of its own.
+        node: u8 = default "0";
         /// Burnt at each datagram, in nanoseconds; for measurements only.
         work_ns: u32 = hidden "0";
     }

@@ -49,7 +49,8 @@ pub(crate) struct Group {
 pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure> {
     let mut listeners = inherited(threads)?;
     if let Some(addr) = config.door {
-        listeners.door = Some(DoorSockets::open(addr).map_err(|error| refused(addr, &error))?);
+        let sockets = DoorSockets::open(addr, config.settings.door.node).map_err(|error| refused(addr, &error))?;
+        listeners.door = Some(sockets);
     }
     if listeners.smtp.is_empty() {
         let steer = config.settings.auto.steering == SteeringSetting::Auto;

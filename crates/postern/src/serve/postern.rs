@@ -53,6 +53,7 @@ pub(super) fn start(sockets: DoorSockets, wiring: Wiring<'_>) -> Result<Postern,
     let masters = Masters::load(&config.settings.general.data, now_s())?;
     let door = &config.settings.door;
     let options = GateOptions {
+        worker: door.node,
         strangers_per_second: door.strangers_per_second,
         work_ns: door.work_ns,
         ..GateOptions::default()

@@ -24,7 +24,7 @@ fn gate() -> SharedGate {
 }
 
 fn sockets() -> DoorSockets {
-    DoorSockets::open("127.0.0.1:0".parse().expect("an address")).expect("opened")
+    DoorSockets::open("127.0.0.1:0".parse().expect("an address"), 0).expect("opened")
 }
 
 fn socket(sockets: &DoorSockets, gate: &SharedGate) -> Arc<GateSocket> {

@@ -1,7 +1,9 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use super::{Queue, WORKER, kernel_drops, open};
+use super::{Queue, kernel_drops, open};
+
+const WORKER: u8 = 5;
 
 /// An Initial (or, with another `first`, another long packet) with these octets as its token field, length included.
 fn long(first: u8, source_id: usize, field: &[u8]) -> Vec<u8> {
@@ -48,7 +50,7 @@ fn kinds() -> Vec<(&'static str, Vec<u8>, Queue)> {
 }
 
 fn check(server: &str) {
-    let sockets = open(server.parse().expect("an address")).expect("opened");
+    let sockets = open(server.parse().expect("an address"), WORKER).expect("opened");
     let to = sockets[0].local_addr().expect("bound");
     let mut buffer = [0; 2_000];
     for (name, datagram, expected) in kinds() {
@@ -78,14 +80,14 @@ fn the_kernel_puts_each_kind_into_its_queue_by_ipv6() {
 
 #[test]
 fn a_second_door_at_the_same_address_is_refused() {
-    let sockets = open("127.0.0.1:0".parse().expect("an address")).expect("opened");
+    let sockets = open("127.0.0.1:0".parse().expect("an address"), WORKER).expect("opened");
     let addr = sockets[0].local_addr().expect("bound");
-    assert_eq!(open(addr).expect_err("it is taken").kind(), std::io::ErrorKind::AddrInUse);
+    assert_eq!(open(addr, WORKER).expect_err("it is taken").kind(), std::io::ErrorKind::AddrInUse);
 }
 
 #[test]
 fn a_full_queue_is_counted_and_the_others_stay_empty() {
-    let sockets = open("127.0.0.1:0".parse().expect("an address")).expect("opened");
+    let sockets = open("127.0.0.1:0".parse().expect("an address"), WORKER).expect("opened");
     let to = sockets[0].local_addr().expect("bound");
     let client = UdpSocket::bind((to.ip(), 0)).expect("a client");
     let room = socket2::SockRef::from(&sockets[Queue::Rest as usize]).recv_buffer_size().expect("a size");
