@@ -10,6 +10,7 @@ mod botnet;
 mod flood;
 mod friends;
 mod handshakes;
+mod hooked;
 mod initials;
 mod insider;
 mod kernel;

@@ -1,7 +1,5 @@
 //! How strict the gate is with strangers, and when that changes. The known never notice.
 
-use super::stats::KernelDrops;
-
 /// From the calm to the worst; strangers only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -34,16 +32,6 @@ impl Level {
     }
 }
 
-/// What a second was like.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Load {
-    /// Share of a core that was used for reading and deciding, 0 to 1. What the rest of the thread will do with what was let
-    /// in is added by the gate itself.
-    pub cpu: f64,
-    /// What the kernel dropped since the start: shown, and of no effect.
-    pub kernel_drops: KernelDrops,
-}
-
 /// Up after two seconds of too much, down after ten of little (half).
 pub(super) struct Ladder {
     level: Level,
@@ -61,7 +49,7 @@ impl Ladder {
         self.level
     }
 
-    /// `share`: strangers who asked to be served in the last second, of those that can be; `cpu` as in [`Load`]. Strangers
+    /// `share`: strangers who asked to be served in the last second, of those that can be; `cpu` as in [`Load`](super::load::Load). Strangers
     /// alone never bring it above appointments: those are the answer to them.
     pub(super) fn note_second(&mut self, share: f64, cpu: f64) {
         let by_strangers = share > SHARE_HIGH && self.level < Level::Appointments;

@@ -18,10 +18,9 @@ use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 
-use super::level::Load;
+use super::load::{KernelDrops, Load};
 use super::machine::{Gate, Now, SharedGate};
 use super::sockets::DoorSockets;
-use super::stats::KernelDrops;
 use super::verdict::Verdict;
 
 /// Reads of a queue in a row, the best queue first, when all have something.

@@ -1,6 +1,7 @@
 //! What the gate counts.
 
 use super::level::Level;
+use super::load::KernelDrops;
 use super::verdict::{DropReason, Verdict};
 
 /// A look at the counters; all since the start but the gauges at the end.
@@ -64,19 +65,6 @@ pub struct GateStats {
     pub waiting: u32,
     /// Milliseconds between two turns of one prefix.
     pub fair_wait_ms: u64,
-}
-
-/// What never reached the gate, by queue: beside each figure of the gate's own, it says what the figure is worth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KernelDrops {
-    /// Short headers and Handshake packets.
-    pub established: u32,
-    /// Initials with a ticket.
-    pub ticket: u32,
-    /// Initials with a cookie.
-    pub cookie: u32,
-    /// HELLOs, and everything else.
-    pub rest: u32,
 }
 
 impl GateStats {

@@ -13,7 +13,8 @@ use postern_proto::door::{Challenge, CloseCode, Frame, FrameReader, PeerClass, h
 use quinn::rustls::ClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, Runtime, SendStream, TokioRuntime};
 
-use super::tap::{Tap, TappedSocket};
+use super::hooked::Hooked;
+use super::tap::{Tap, TapAt};
 use super::tickets::Pocket;
 use super::tls::{self, NO_NAME};
 use super::unix_s;
@@ -97,7 +98,8 @@ pub(super) fn endpoint(from: IpAddr, tap: Option<&Tap>) -> io::Result<Endpoint> 
     match tap {
         None => Endpoint::new_with_abstract_socket(config, None, socket, runtime),
         Some(tap) => {
-            let tapped = Arc::new(TappedSocket::new(socket, tap.clone())?);
+            let from = socket.local_addr()?.ip();
+            let tapped = Arc::new(Hooked::new(socket, TapAt { from, tap: tap.clone() }));
             Endpoint::new_with_abstract_socket(config, None, tapped, runtime)
         }
     }

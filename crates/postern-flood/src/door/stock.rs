@@ -15,7 +15,8 @@ use quinn::{Endpoint, EndpointConfig, Incoming, RecvStream, Runtime, SendStream,
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 use serde::{Deserialize, Serialize};
 
-use super::slow::SlowSocket;
+use super::hooked::Hooked;
+use super::slow::Slow;
 use super::unix_s;
 
 /// What it does with whoever comes.
@@ -72,7 +73,7 @@ pub async fn serve(
     let runtime = Arc::new(TokioRuntime);
     let mut socket = runtime.wrap_udp_socket(socket)?;
     if !options.work.is_zero() {
-        socket = Arc::new(SlowSocket::new(socket, options.work));
+        socket = Arc::new(Hooked::new(socket, Slow(options.work)));
     }
     let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(config), socket, runtime)?;
     ready(endpoint.local_addr()?, keys.public());

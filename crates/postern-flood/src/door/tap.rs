@@ -5,16 +5,14 @@
 //! `packets`.
 
 use std::fmt;
-use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use postern_proto::door::limits::CID_BYTES;
 use postern_proto::door::{Shape, Token, shape};
-use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn::udp::Transmit;
+
+use super::hooked::Hook;
 
 /// Datagrams, and ids, that a tap keeps: an attacker who has read so many need not read more. Full: what comes is not
 /// kept.
@@ -70,60 +68,22 @@ impl Tap {
     }
 }
 
-/// A friend's socket with a tap on it.
-pub(super) struct TappedSocket {
-    inner: Arc<dyn AsyncUdpSocket>,
-    from: IpAddr,
-    tap: Tap,
+/// The tap at a friend's address.
+pub(super) struct TapAt {
+    pub(super) from: IpAddr,
+    pub(super) tap: Tap,
 }
 
-impl TappedSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, tap: Tap) -> io::Result<Self> {
-        let from = inner.local_addr()?.ip();
-        Ok(Self { inner, from, tap })
-    }
-}
-
-impl fmt::Debug for TappedSocket {
+impl fmt::Debug for TapAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TappedSocket({})", self.from)
+        write!(f, "TapAt({})", self.from)
     }
 }
 
-impl AsyncUdpSocket for TappedSocket {
-    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Arc::clone(&self.inner).create_io_poller()
-    }
-
-    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+impl Hook for TapAt {
+    fn sending(&self, transmit: &Transmit<'_>) {
         for datagram in transmit.contents.chunks(transmit.segment_size.unwrap_or(usize::MAX).max(1)) {
             self.tap.see(self.from, datagram);
         }
-        self.inner.try_send(transmit)
-    }
-
-    fn poll_recv(
-        &self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-        meta: &mut [RecvMeta],
-    ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, bufs, meta)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
-    }
-
-    fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
-    }
-
-    fn max_receive_segments(&self) -> usize {
-        self.inner.max_receive_segments()
-    }
-
-    fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
     }
 }
