@@ -49,7 +49,8 @@ pub(crate) struct Group {
 pub(crate) fn open(config: &Config, threads: usize) -> Result<Listeners, Failure> {
     let mut listeners = inherited(threads)?;
     if let Some(addr) = config.door {
-        let sockets = DoorSockets::open(addr, config.settings.door.node).map_err(|error| refused(addr, &error))?;
+        let sockets = DoorSockets::open(addr, config.settings.door.node);
+        let sockets = sockets.map_err(|error| refused(addr, "UDP", &error))?;
         listeners.door = Some(sockets);
     }
     if listeners.smtp.is_empty() {
@@ -122,7 +123,7 @@ fn refuse_occupied(addr: SocketAddr) -> Result<(), Failure> {
         }
         rustix::net::bind(&socket, &addr)
     });
-    bound.map_err(|error| refused(addr, &error.into()))
+    bound.map_err(|error| refused(addr, "TCP", &error.into()))
 }
 
 fn socket(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
@@ -131,20 +132,23 @@ fn socket(addr: SocketAddr) -> rustix::io::Result<OwnedFd> {
 }
 
 fn bind(addr: SocketAddr, reuse_port: bool) -> Result<TcpListener, Failure> {
-    listen(addr, BACKLOG, reuse_port).map_err(|error| refused(addr, &error))
+    listen(addr, BACKLOG, reuse_port).map_err(|error| refused(addr, "TCP", &error))
 }
 
-fn refused(addr: SocketAddr, error: &std::io::Error) -> Failure {
+fn refused(addr: SocketAddr, transport: &str, error: &std::io::Error) -> Failure {
     use std::io::ErrorKind;
     let cure = match error.kind() {
-            ErrorKind::AddrInUse => format!("another program listens there: `ss -ltnp sport = :{}` names it", addr.port()),
-            ErrorKind::PermissionDenied => {
-                "ports under 1024 need CAP_NET_BIND_SERVICE (`setcap cap_net_bind_service+ep`), socket activation, or root with [run_as]".to_owned()
-            }
-            ErrorKind::AddrNotAvailable => "this machine does not have that address: `ip addr` shows those it has".to_owned(),
-            _ => String::new(),
-        };
-    Failure::io(Code::Unavailable, format!("cannot listen on {addr}"), error).cure(cure)
+        ErrorKind::AddrInUse => {
+            let which = transport[..1].to_lowercase();
+            format!("another program listens there: `ss -l{which}np sport = :{}` names it", addr.port())
+        }
+        ErrorKind::PermissionDenied => {
+            "ports under 1024 need CAP_NET_BIND_SERVICE (`setcap cap_net_bind_service+ep`), socket activation, or root with [run_as]".to_owned()
+        }
+        ErrorKind::AddrNotAvailable => "this machine does not have that address: `ip addr` shows those it has".to_owned(),
+        _ => String::new(),
+    };
+    Failure::io(Code::Unavailable, format!("cannot listen on {addr} ({transport})"), error).cure(cure)
 }
 
 /// What the service manager opened. Such a socket cannot be opened again: the threads share its one

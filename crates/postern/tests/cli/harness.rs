@@ -21,8 +21,16 @@ pub(crate) struct Said {
     pub(crate) err: String,
 }
 
+/// The flags, and no postern unless they say where: its default is one port for the whole machine, and tests run side
+/// by side.
+fn without_door<'a>(flags: &[&'a str]) -> Vec<&'a str> {
+    let door: &[&str] = if flags.contains(&"--door") { &[] } else { &["--door", "off"] };
+    [flags, door].concat()
+}
+
 /// Runs `postern` in `dir`.
 pub(crate) fn postern(dir: &Path, args: &[&str]) -> Said {
+    let args = if args.first() == Some(&"serve") { without_door(args) } else { args.to_vec() };
     let output = Command::new(env!("CARGO_BIN_EXE_postern")).args(args).current_dir(dir).output().expect("runs");
     Said {
         code: output.status.code().expect("not killed"),
@@ -45,8 +53,7 @@ impl Server {
     /// Starts `postern serve` in `dir` with these flags, the public door on a free port; the postern only when they
     /// say where.
     pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {
-        let door: &[&str] = if flags.contains(&"--door") { &[] } else { &["--door", "off"] };
-        Self::spawn(dir, &[&["--smtp", "127.0.0.1:0"], door, flags].concat())
+        Self::spawn(dir, &without_door(&[&["--smtp", "127.0.0.1:0"], flags].concat()))
     }
 
     /// Starts it with exactly these flags.

@@ -83,6 +83,11 @@ fn an_address_in_use_is_named_with_a_cure() {
     let said = postern(dir.path(), &["serve", "--smtp", &addr]);
     assert_eq!(said.code, 69, "{}", said.err);
     assert!(said.err.contains(&addr) && said.err.contains("ss -ltnp"), "{}", said.err);
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("free");
+    let addr = taken.local_addr().expect("bound").to_string();
+    let said = postern(dir.path(), &["serve", "--smtp", "127.0.0.1:0", "--door", &addr]);
+    assert_eq!(said.code, 69, "{}", said.err);
+    assert!(said.err.contains(&addr) && said.err.contains("ss -lunp"), "{}", said.err);
 }
 
 #[test]

@@ -2,25 +2,39 @@
 //! `kill -9`, and comes back when its mail has left.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
+
 use super::harness::{BODY, PATIENCE, Server};
 
-/// An address where nobody listens, until somebody does.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
-}
+/// A next hop that is away until it serves: its address is held meanwhile, so that nobody else gets it.
+struct Hop(OwnedFd);
 
-/// A next hop that takes everything.
-fn serve_lmtp(at: SocketAddr) {
-    let listener = TcpListener::bind(at).expect("still free");
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || take_all(stream));
-        }
-    });
+impl Hop {
+    fn away() -> Self {
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        Self(socket)
+    }
+
+    fn at(&self) -> SocketAddr {
+        getsockname(&self.0).expect("bound").try_into().expect("IPv4")
+    }
+
+    /// Takes everything from now on.
+    fn serve(self) {
+        listen(&self.0, 128).expect("listening");
+        let listener = TcpListener::from(self.0);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || take_all(stream));
+            }
+        });
+    }
 }
 
 fn take_all(stream: TcpStream) -> Option<()> {
@@ -65,8 +79,8 @@ fn wait_until_said(server: &Server, args: &[&str], words: &str) -> String {
 #[test]
 fn a_domain_whose_next_hop_is_away_collects_by_itself_over_kill_9_and_comes_back_when_it_is_drained() {
     let dir = tempfile::tempdir().expect("scratch");
-    let hop = free_address();
-    let config = config(dir.path(), hop);
+    let hop = Hop::away();
+    let config = config(dir.path(), hop.at());
     let mut server = Server::start(dir.path(), &["-c", &config]);
     let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
     assert!(reply.starts_with("250 2.0.0 Queued"), "{reply}");
@@ -77,7 +91,7 @@ fn a_domain_whose_next_hop_is_away_collects_by_itself_over_kill_9_and_comes_back
     let server = Server::start(dir.path(), &["-c", &config]);
     let modes = server.command(&["mode"]).out;
     assert!(modes.contains("localhost: auto (collect: "), "the storm is not over: {modes}");
-    serve_lmtp(hop);
+    hop.serve();
     server.wait_until_drained();
     wait_until_said(&server, &["mode"], "all domains: auto (through)");
     let until = Instant::now() + PATIENCE;
@@ -91,10 +105,8 @@ fn a_domain_whose_next_hop_is_away_collects_by_itself_over_kill_9_and_comes_back
 #[test]
 fn beyond_the_promise_nothing_more_is_taken_of_the_lowest_class() {
     let dir = tempfile::tempdir().expect("scratch");
-    let text = format!(
-        "{}promised_delay = \"1s\"\n",
-        std::fs::read_to_string(config(dir.path(), free_address())).expect("text")
-    );
+    let hop = Hop::away();
+    let text = std::fs::read_to_string(config(dir.path(), hop.at())).expect("text") + "promised_delay = \"1s\"\n";
     std::fs::write(dir.path().join("postern.toml"), text).expect("written");
     let server = Server::start(dir.path(), &["-c", "postern.toml"]);
     let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
@@ -148,7 +160,8 @@ fn in_the_red_every_domain_collects_and_afterwards_none_does() {
 #[test]
 fn a_configured_mode_and_a_command_stand_above_the_weather() {
     let dir = tempfile::tempdir().expect("scratch");
-    let config = config(dir.path(), free_address());
+    let hop = Hop::away();
+    let config = config(dir.path(), hop.at());
     let server = Server::start(dir.path(), &["-c", &config, "--mode", "through"]);
     let reply = server.smtp().send("ann@localhost", BODY).expect("answered");
     assert!(reply.starts_with("250"), "{reply}");

@@ -20,7 +20,6 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -222,15 +221,20 @@ impl Drop for Guard {
     }
 }
 
-/// A port of 127.0.0.1 that nobody uses, and that no other test of this process was given.
+/// A port of 127.0.0.1 that nobody uses by TCP or UDP, and that no other test of this process was given. Below those that
+/// the kernel gives to connections by itself, or one of them might have it before the peer does.
 pub(crate) fn free_port() -> u16 {
-    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut given = GIVEN.lock().expect("no holder panics");
+    const FROM: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test programs run one after another mostly; where not, they begin far from each other.
+    let start = std::process::id().wrapping_mul(7_919);
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
-        let port = listener.local_addr().expect("a listener has an address").port();
-        if !given.contains(&port) {
-            given.push(port);
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(step < COUNT, "no port of 127.0.0.1 is free");
+        let port = u16::try_from(FROM + start.wrapping_add(step) % COUNT).expect("below 65,536");
+        let at = (std::net::Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(at).is_ok() && std::net::UdpSocket::bind(at).is_ok() {
             return port;
         }
     }
