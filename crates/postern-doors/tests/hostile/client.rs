@@ -18,6 +18,8 @@ use rustls::pki_types::{
 };
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
+use crate::tampered::{Script, Tampered};
+
 /// What a client keeps of its own until the server has it.
 pub(crate) const SEND_WINDOW_BYTES: u64 = 1 << 20;
 
@@ -25,7 +27,7 @@ pub(crate) const SEND_WINDOW_BYTES: u64 = 1 << 20;
 pub(crate) struct Peer {
     pub(crate) domain: String,
     pub(crate) key: PublicKey,
-    tls: Arc<QuicClientConfig>,
+    tls: Arc<dyn quinn::crypto::ClientConfig>,
     /// Of each stream.
     receive_window: u32,
 }
@@ -77,6 +79,11 @@ impl Peer {
         Self { receive_window: 256, ..self }
     }
 
+    /// Once it is in, a script writes its packets.
+    pub(crate) fn that_follows(self, script: &Script) -> Self {
+        Self { tls: Arc::new(Tampered { honest: self.tls, script: script.clone() }), ..self }
+    }
+
     /// Its first frame.
     pub(crate) fn ident(&self) -> Vec<u8> {
         let mut ident = Vec::new();
@@ -86,7 +93,7 @@ impl Peer {
 
     /// For one attempt with this connection id and token.
     fn config(&self, dcid: [u8; 16], token: Vec<u8>) -> quinn::ClientConfig {
-        let mut config = quinn::ClientConfig::new(Arc::clone(&self.tls) as _);
+        let mut config = quinn::ClientConfig::new(Arc::clone(&self.tls));
         let mut transport = TransportConfig::default();
         transport
             .send_window(SEND_WINDOW_BYTES)

@@ -5,7 +5,9 @@
 mod blunt;
 mod client;
 mod doorstep;
+mod frames;
 mod inside;
 mod life;
 mod mail;
 mod stage;
+mod tampered;
