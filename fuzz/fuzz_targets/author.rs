@@ -16,7 +16,8 @@ fuzz_target!(|input: &[u8]| {
     };
     let whole = scan(usize::MAX);
     assert_eq!(scan(usize::from(options & 0x7f) + 1), whole);
-    if whole.is_ok() {
+    if let Ok(author) = &whole {
+        assert!(author.domain.is_ascii());
         let end = message.windows(4).position(|four| four == b"\r\n\r\n").map_or(message.len(), |at| at + 2);
         let lines = message[..end].split(|octet| *octet == b'\n');
         let froms = lines.filter(|line| line.len() >= 5 && line[..5].eq_ignore_ascii_case(b"from:")).count();

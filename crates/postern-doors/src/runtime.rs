@@ -397,7 +397,7 @@ impl Surroundings for World<'_> {
         let peer = self.slot.principal.as_deref();
         let why = match (author, peer) {
             // Reports go to the envelope sender: aimed at others they would be backscatter of ours.
-            (Ok(_), Some(peer)) if client.sender.is_some_and(|sender| !peer.speaks_for(&sender.domain)) => {
+            (Ok(_), Some(peer)) if client.sender.is_some_and(|sender| !peer.may_send_as(&sender.domain)) => {
                 "the envelope sender is not of your domain"
             }
             (Ok(author), Some(peer)) if ground_of(author, peer).is_some() => return Ok(()),

@@ -13,6 +13,8 @@ mod mailbox;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+pub use mailbox::in_dns;
+
 /// The header section that is looked at. Mail has a few KiB of it, mail that went through lists and
 /// filters 30; beyond: [`AuthorFault::Overlong`].
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
@@ -22,7 +24,7 @@ pub const FROM_BYTES_MAX: usize = 8 * 1024;
 /// Who wrote a message, as far as the door cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
-    /// The domain of all mailboxes in From, lower-case, without a dot at its end.
+    /// The domain of all mailboxes in From: A-labels (RFC 5890), lower-case, without a dot at its end.
     pub domain: Box<str>,
 }
 
@@ -57,7 +59,7 @@ pub enum AuthorFault {
     AddressInName,
     /// An encoded word (RFC 2047) that is malformed, or hides what would be read as syntax.
     EncodedWord,
-    /// The domain is an address literal or no name of a host.
+    /// The domain is an address literal, no name of a host, or one in other scripts that has more than one reading.
     Domain,
 }
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use postern_net::door::PublicKey;
-use postern_proto::author::Author;
+use postern_proto::author::{Author, in_dns};
 
 use super::prove::Prover;
 
@@ -46,9 +46,14 @@ pub(crate) fn ground_of(author: &Author, peer: &Principal) -> Option<Ground> {
 }
 
 impl Principal {
-    /// Whether this peer may say this domain (lower case) behind From, or in the envelope: it is its own, or of its
+    /// Whether this peer may say this domain (lower case) in the envelope, in whatever script.
+    pub(crate) fn may_send_as(&self, domain: &str) -> bool {
+        in_dns(domain).is_some_and(|domain| self.speaks_for(&domain))
+    }
+
+    /// Whether this peer may say this domain (lower case, A-labels) behind From: it is its own, or of its
     /// organisation and open to it, and the operator has not pinned it, or one between it and the organisation, to others.
-    pub(crate) fn speaks_for(&self, domain: &str) -> bool {
+    fn speaks_for(&self, domain: &str) -> bool {
         self.owns(domain) && !self.prover.is_barred(domain, &self.org, &self.key)
     }
 

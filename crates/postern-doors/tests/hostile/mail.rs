@@ -1,5 +1,8 @@
 //! What peers bring: many messages at once, large ones, and those that are not theirs to bring.
 
+use std::sync::Arc;
+
+use postern_doors::Policy;
 use postern_doors::postern::{Proof, Standing};
 use postern_spool::BodySource;
 
@@ -106,5 +109,31 @@ fn an_author_that_is_pinned_to_another_key_is_not_brought_by_his_own_organisatio
         let reply = link.deliver("ann@pay.corp.example").await;
         assert!(reply.starts_with("550 5.7.1 USE-MX"), "{reply}");
         assert!(link.deliver("ann@corp.example").await.starts_with("250 2.0.0"));
+    });
+}
+
+#[test]
+fn a_domain_in_another_script_is_the_one_that_the_dns_has() {
+    let stage = Stage::new(Settings::default());
+    let mut policy = Policy::clone(&stage.policy.load());
+    policy.offers.smtputf8 = true;
+    stage.policy.store(Arc::new(policy));
+    run(async {
+        let link = stage.proven("xn--bcher-kva.example").enter(stage.addr(), None).await.unwrap();
+        let mut mail = link.stream().await;
+        mail.say("EHLO mta.xn--bcher-kva.example\r\n").await;
+        mail.reply().await;
+        for (from, expected) in [
+            ("bob@b\u{fc}cher.example", "250 2.0.0 Queued"),
+            ("bob@xn--bcher-kva.example", "250 2.0.0 Queued"),
+            ("bob@b\u{f6}cher.example", "550 5.7.1 USE-MX"),
+        ] {
+            mail.say(&flight(from, "Hello").replacen('>', "> SMTPUTF8", 1)).await;
+            mail.reply().await;
+            mail.reply().await;
+            let reply = mail.reply().await;
+            assert!(reply.starts_with(expected), "{from}: {reply}");
+        }
+        assert_eq!(stage.stored().await, 2);
     });
 }

@@ -4,8 +4,12 @@
 //! comments inside an address, nested comments, empty list members. Each is legal somewhere, and each is
 //! a place where parsers are known to differ. It sees an unfolded value and yields one domain.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
+
+use idna::AsciiDenyList;
+use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 use super::{AuthorFault, encoded};
 use crate::limits::DOMAIN_BYTES_MAX;
@@ -13,7 +17,7 @@ use crate::limits::DOMAIN_BYTES_MAX;
 /// A label of a name in the DNS (RFC 1035 section 2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 
-/// The domain in which all mailboxes of a From value lie.
+/// The domain in which all mailboxes of a From value lie, in A-labels.
 pub(super) fn domain_of_all(value: &str) -> Result<Box<str>, AuthorFault> {
     let mut rest = value;
     let mut common: Option<Box<str>> = None;
@@ -133,7 +137,24 @@ fn domain_of(address: &str) -> Result<Box<str>, AuthorFault> {
         return Err(AuthorFault::Syntax);
     }
     let lower: String = domain.chars().map(|c| c.to_ascii_lowercase()).collect();
-    if is_domain(&lower) { Ok(lower.into()) } else { Err(AuthorFault::Domain) }
+    let name = is_domain(&lower).then(|| in_dns(&lower)).flatten();
+    name.map(|name| name.into_owned().into()).ok_or(AuthorFault::Domain)
+}
+
+/// A lower-case name as the DNS has it (A-labels, RFC 5890); none where that changes more than its spelling, or where
+/// readers change it differently: what a mapping (UTS 46) makes of another name, and letters that IDNA 2003 mapped and
+/// IDNA 2008 keeps.
+pub fn in_dns(name: &str) -> Option<Cow<'_, str>> {
+    if name.is_ascii() {
+        return Some(Cow::Borrowed(name));
+    }
+    if name.contains(['ß', 'ς']) {
+        return None;
+    }
+    let (uts46, deny, hyphens) = (Uts46::new(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
+    let ascii = uts46.to_ascii(name.as_bytes(), deny, hyphens, DnsLength::Verify).ok()?;
+    let (back, valid) = uts46.to_unicode(ascii.as_bytes(), deny, hyphens);
+    (valid.is_ok() && back == name).then(|| Cow::Owned(ascii.into_owned()))
 }
 
 /// A name of a host: letters, digits and hyphens; in other scripts lower-case letters and digits only, and never
