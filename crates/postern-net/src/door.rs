@@ -14,6 +14,7 @@ mod key;
 mod link;
 mod prelude;
 mod profile;
+mod pulse;
 mod purse;
 mod socket;
 
@@ -23,6 +24,7 @@ pub use error::DoorError;
 pub use key::{KeyError, KeyPair, PublicKey};
 pub use link::{DoorStream, Link, LinkLimits};
 pub use profile::{ServerProfile, endpoint_config, peer_key, raise, server_config, tls_facts};
+pub use pulse::{Awaited, Pulse};
 pub use purse::{AltDoor, DOMAINS_MAX, DoorMemory, Grant, Purse, PurseError};
 
 #[cfg(test)]

@@ -9,16 +9,20 @@ mod harness;
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use harness::{PATIENCE, Server, id_in, postern};
 use postern_flood::door::{Assault, Attack, DoorFlood, DoorPlan, DoorReport};
+use postern_net::door::courier::{Courier, CourierError, Dial, Mail, MailBody, Road};
 use postern_net::door::{
     Deadlines, DoorAddress, DoorClient, DoorClientOptions, DoorError, DoorStream, KeyPair, Link, PublicKey, Purse,
 };
+use postern_proto::address::Address;
+use postern_proto::client::{self, Failure, RecipientResult};
+use postern_proto::envelope::{DsnRequest, Notify, Recipient};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -32,8 +36,13 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::start_with(&FLAGS)
+    }
+
+    /// The first life has these flags, the next ones have the usual.
+    fn start_with(flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("scratch");
-        let server = Server::start(dir.path(), &[&FLAGS[..], &["--door", "127.0.0.1:0"]].concat());
+        let server = Server::start(dir.path(), &[flags, &["--door", "127.0.0.1:0"]].concat());
         let key = KeyPair::load_or_make(&dir.path().join("friend.pem")).expect("written");
         let pinned = postern(dir.path(), &["peer", "add", FRIEND, &key.public().to_string()]);
         assert_eq!(pinned.code, 0, "{}", pinned.err);
@@ -244,6 +253,70 @@ async fn a_change_of_all_keys_a_kill_9_and_a_restart_in_a_flood_refuse_no_ticket
     let report = flood.end();
     assert!(report.attacks[0].packets > 100, "{report}");
     drop((again, by_ticket));
+}
+
+/// Sends as the drain does: the first message on `link`, what comes after its end on links of its own.
+fn courier(site: &Site, link: &Link, key: &PublicKey) -> Courier<DoorError> {
+    let (friend, door) = (site.friend.clone(), site.at(std::slice::from_ref(key)));
+    let first = Arc::new(Mutex::new(Some(link.clone())));
+    let dial: Dial<DoorError> = Arc::new(move || {
+        let (friend, door, first) = (friend.clone(), door.clone(), first.lock().expect("no panic").take());
+        Box::pin(async move {
+            let link = match first {
+                Some(link) => link,
+                None => friend.connect(&door).await?,
+            };
+            let road: Arc<dyn Road> = Arc::new(link);
+            Ok(road)
+        })
+    });
+    Courier::new(dial, "mail.friend.example".to_owned(), client::Deadlines::default())
+}
+
+fn mail(n: u64) -> Arc<Mail> {
+    let address = |text: &str| Address::parse(text.as_bytes(), false).expect("an address");
+    let to = Recipient { address: address("ann@localhost"), original: None, notify: Notify::default() };
+    Arc::new(Mail {
+        sender: Some(address(&format!("bob@{FRIEND}"))),
+        recipients: vec![to],
+        eight_bit: false,
+        smtputf8: false,
+        dsn: DsnRequest::default(),
+        prefix: Vec::new(),
+        body: MailBody::Bytes(body(n).into()),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_was_acknowledged_and_not_answered_hears_of_a_kill_9_as_soon_as_the_server_is_back() {
+    // Takes a connection and never says a word: the sender of a message through it gets no answer.
+    let hop = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let to = format!("smtp:{}", hop.local_addr().expect("bound"));
+    let mut site = Site::start_with(&["--mode", "through", "--deliver", &to]);
+    let key = site.key();
+    let link = site.connect(std::slice::from_ref(&key)).await;
+    site.tickets(2).await;
+    let courier = Arc::new(courier(&site, &link, &key));
+    let sender = Arc::clone(&courier);
+    let waiting = tokio::spawn(async move { sender.send(mail(1)).await });
+    let _held = tokio::time::timeout(PATIENCE, hop.accept()).await.expect("in time").expect("it is with the next hop");
+    // As long as it takes until all is acknowledged, the packets by which QUIC seeks the path's MTU as well: one of these that was
+    // under way at the death would be repeated, and the client hear of it by chance.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!waiting.is_finished());
+
+    let ready = site.kill_and_start_again();
+    let told = tokio::time::timeout(PATIENCE, waiting).await.expect("told before its patience ends").expect("no panic");
+    let heard = ready.elapsed();
+    let Err(CourierError::Stream(error)) = told else { panic!("nobody answered: {told:?}") };
+    assert!(matches!(error.failure, Failure::AfterFinalDot(_)), "it may have been taken: {error:?}");
+    let carried = courier.send(mail(2)).await.expect("a new link");
+    assert!(matches!(carried.results[..], [RecipientResult::Delivered(_)]), "{carried:?}");
+    println!("the message heard of it {heard:?} after `ready`, the next one was taken {:?} after it", ready.elapsed());
+    // The keep-alive would have come 15 s after the last packet; a busy machine needs some time of its own.
+    assert!(heard < Duration::from_secs(4), "{heard:?}");
+    assert_ne!(link.closed().await, DoorError::Silent, "told by a reset, not by time");
+    assert_eq!((site.gate("bad_ticket"), site.gate("by_ticket")), (0, 1), "straight in");
 }
 
 #[tokio::test]

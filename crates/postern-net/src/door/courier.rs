@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::link::Link;
+use super::pulse::Awaited;
 use crate::client::SendError;
 
 mod stream;
@@ -93,6 +94,10 @@ pub trait Road: Send + Sync {
     fn streams_max(&self) -> usize;
     /// Whether streams may still be opened.
     fn is_open(&self) -> bool;
+    /// Told that a message waits for its answer, while the value lives: for who can find out that the other side is gone.
+    fn awaits(&self) -> Option<Awaited> {
+        None
+    }
 }
 
 impl Road for Link {
@@ -111,6 +116,10 @@ impl Road for Link {
 
     fn is_open(&self) -> bool {
         Self::is_open(self)
+    }
+
+    fn awaits(&self) -> Option<Awaited> {
+        Some(Self::awaits(self))
     }
 }
 
@@ -158,6 +167,9 @@ struct Live {
     offers: Arc<OnceLock<Capabilities>>,
 }
 
+/// Where a message goes, and what is known of the other side.
+type Place = (StreamHandle, Arc<OnceLock<Capabilities>>, Option<Awaited>);
+
 /// A stream's end for who sends on it.
 #[derive(Clone)]
 struct StreamHandle {
@@ -204,7 +216,7 @@ impl<E: Clone + Send + 'static> Courier<E> {
         let mut again = true;
         loop {
             let asked = Instant::now();
-            let (stream, offers) = self.stream(asked).await?;
+            let (stream, offers, _awaited) = self.stream(asked).await?;
             match stream.send(mail.clone()).await {
                 Ok(results) => return Ok(Carried { results, offers: offers.get().cloned() }),
                 Err(error) if again && is_stale(&error) => again = false,
@@ -223,8 +235,8 @@ impl<E: Clone + Send + 'static> Courier<E> {
         !live.streams.is_empty()
     }
 
-    /// The stream with the least to do, on a link that stands.
-    async fn stream(&self, asked: Instant) -> Result<(StreamHandle, Arc<OnceLock<Capabilities>>), CourierError<E>> {
+    /// The stream with the least to do, on a link that stands and knows that it is waited for.
+    async fn stream(&self, asked: Instant) -> Result<Place, CourierError<E>> {
         let mut state = self.state.lock().await;
         loop {
             let live = match &mut state.live {
@@ -270,7 +282,7 @@ impl<E: Clone + Send + 'static> Courier<E> {
                 }
             }
             if let Some(stream) = live.streams.iter().min_by_key(|stream| stream.weight()) {
-                return Ok((stream.clone(), live.offers.clone()));
+                return Ok((stream.clone(), live.offers.clone(), live.road.awaits()));
             }
             // The link died while a stream was opened: another one.
             state.live = None;

@@ -20,7 +20,8 @@ use super::client::{Deadlines, keep};
 use super::clock::ServerClocks;
 use super::error::DoorError;
 use super::key::PublicKey;
-use super::profile::peer_key;
+use super::profile::{CLIENT_RECEIVE_BYTES_ALL, peer_key};
+use super::pulse::{Awaited, Pulse};
 use super::purse::{AltDoor, Grant, Purse};
 
 /// Mail streams of a link, whatever the server allows: as many as the best class has.
@@ -69,6 +70,7 @@ struct Inner {
     stream_deadline: Duration,
     /// Set when a stream begins and when it ends; cleared by the idle watch.
     used: Arc<AtomicBool>,
+    pulse: Pulse,
     /// The control stream stays open as long as the link: its end would be the end of the connection.
     _control: SendStream,
 }
@@ -86,7 +88,8 @@ pub(super) async fn introduce(connection: quinn::Connection, ident: Ident) -> Re
     let idle = IdleWatch { free: Arc::clone(&free), streams, used: Arc::clone(&used), linger: ident.deadlines.linger };
     let stream_deadline = ident.deadlines.stream;
     tokio::spawn(follow(connection.clone(), control, ident, idle));
-    Ok(Link { inner: Arc::new(Inner { connection, limits, free, stream_deadline, used, _control: send }) })
+    let pulse = Pulse::of(connection.clone(), CLIENT_RECEIVE_BYTES_ALL);
+    Ok(Link { inner: Arc::new(Inner { connection, limits, free, stream_deadline, used, pulse, _control: send }) })
 }
 
 /// Whether the server has shown, under the keys of the finished handshake, that it saw ours finish.
@@ -242,6 +245,12 @@ impl Link {
             Ok(DoorStream { send, recv, finished: false, _permit: permit, link: self.clone() })
         };
         timeout(self.inner.stream_deadline, opened).await.unwrap_or(Err(DoorError::Busy))
+    }
+
+    /// Says that an answer is awaited, until the value is dropped: a server that stays silent meanwhile is asked whether it
+    /// lives, so that one which was killed and is back ends the link within a second at most.
+    pub fn awaits(&self) -> Awaited {
+        self.inner.pulse.awaits()
     }
 
     /// Who we are to the server.

@@ -49,7 +49,7 @@ const CLIENT_SEND_BYTES: u64 = 4 << 20;
 /// What the client takes of a server's replies before it reads them: 1,000 pipelined replies of 64 octets.
 const CLIENT_RECEIVE_BYTES: u32 = 64 * 1024;
 /// The same for all streams of a connection.
-const CLIENT_RECEIVE_BYTES_ALL: u32 = 4 * CLIENT_RECEIVE_BYTES;
+pub(super) const CLIENT_RECEIVE_BYTES_ALL: u32 = 4 * CLIENT_RECEIVE_BYTES;
 /// Silence after which a connection is over without a word. The client's keep-alive comes twice in it, and a lost one is
 /// sent again. The handshake's own deadline is the listener's.
 const IDLE: Duration = Duration::from_secs(30);
