@@ -91,12 +91,16 @@ pub(super) fn attempt(tls: &Arc<ClientConfig>, dcid: [u8; CID_BYTES], token: Opt
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(None)
+        .receive_window(VarInt::from_u32(RECEIVE_BYTES))
         .keep_alive_interval(Some(Duration::from_secs(5)))
         // The first guess: with quinn's 333 ms a lost first packet would cost a second, and the door be blamed for it.
         .initial_rtt(Duration::from_millis(50));
     config.transport_config(Arc::new(transport));
     config
 }
+
+/// What is taken of replies before they are read.
+pub(super) const RECEIVE_BYTES: u32 = 256 * 1024;
 
 /// Gives its token once: in the attempt that it was made for.
 struct Once(Mutex<Option<Vec<u8>>>);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postern_net::door::Pulse;
 use postern_proto::door::Challenge;
 use quinn::{Connection, Endpoint};
 use tokio::sync::mpsc;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{Counted, Shared, bounded};
 use crate::door::link::{self, Letter, LinkError, MailStream, Pass};
 use crate::door::plan::Entry;
+use crate::door::tls::RECEIVE_BYTES;
 use crate::stats::sample;
 
 impl Shared {
@@ -115,7 +117,7 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) async fn serve(self, mut due: mpsc::Receiver<Instant>, connection: Connection, stream: MailStream) {
-        let mut now = Some((connection, Some(stream)));
+        let mut now = Some(Link::of(connection, stream));
         while let Some(due) = due.recv().await {
             let left = self.shared.patience.saturating_sub(due.elapsed());
             let how = bounded(self.deliver(&mut now), left).await;
@@ -123,14 +125,15 @@ impl Standing {
         }
     }
 
-    async fn deliver(&self, now: &mut Option<(Connection, Option<MailStream>)>) -> Result<(), LinkError> {
-        if now.as_ref().is_none_or(|(connection, _)| connection.close_reason().is_some()) {
+    async fn deliver(&self, now: &mut Option<Link>) -> Result<(), LinkError> {
+        if now.as_ref().is_none_or(|link| link.connection.close_reason().is_some()) {
             *now = None;
             self.counted.lock().total.attempts += 1;
             let (connection, stream) = self.shared.link(&self.end, None).await?;
-            *now = Some((connection, Some(stream)));
+            *now = Some(Link::of(connection, stream));
         }
-        let Some((connection, stream)) = now else { return Ok(()) };
+        let Some(Link { connection, stream, pulse }) = now else { return Ok(()) };
+        let _awaited = pulse.awaits();
         // Taken out: a message that is given up in the middle leaves a stream that no other can use.
         let mut one = match stream.take() {
             Some(one) => one,
@@ -139,6 +142,21 @@ impl Standing {
         one.deliver(&self.shared.letter()).await?;
         *stream = Some(one);
         Ok(())
+    }
+}
+
+/// A connection of the kind that the real client keeps: its stream, and the watch over both.
+struct Link {
+    connection: Connection,
+    /// `None` while it is used, or when a message was given up in the middle.
+    stream: Option<MailStream>,
+    pulse: Pulse,
+}
+
+impl Link {
+    fn of(connection: Connection, stream: MailStream) -> Self {
+        let pulse = Pulse::of(connection.clone(), RECEIVE_BYTES);
+        Self { connection, stream: Some(stream), pulse }
     }
 }
 
