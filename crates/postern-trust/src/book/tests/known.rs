@@ -239,6 +239,47 @@ fn a_pin_of_a_domain_above_counts_for_a_speaker_only_where_it_inherits() {
 }
 
 #[test]
+fn good_days_are_counted_once_a_day_decay_and_are_the_domain_s_own() {
+    let mut world = World::new();
+    let days = |world: &World, domain: &str| world.book.good_days(domain, world.now_s);
+    assert_eq!(days(&world, "friend.example"), 0);
+    // A thousand messages of one day are one day.
+    (0..1_000).for_each(|_| world.good_mail("192.0.2.1", "friend.example"));
+    assert_eq!(days(&world, "friend.example"), 1);
+    for _ in 0..9 {
+        world.days(1);
+        world.good_mail("192.0.2.1", "friend.example");
+    }
+    assert_eq!(days(&world, "friend.example"), 9, "ten, and the first have faded a little");
+    assert_eq!(days(&world, "ann@Friend.example."), 9);
+    assert_eq!(days(&world, "mail.friend.example"), 0);
+    assert_eq!(days(&world, "example"), 0);
+    world.ham("203.0.113.1", "other.example");
+    assert_eq!(days(&world, "other.example"), 0, "nothing said that the address may speak for it");
+    world.wrote_to("ann@third.example");
+    assert_eq!(days(&world, "third.example"), 8, "a letter of ours");
+    world.days(30);
+    assert_eq!(days(&world, "friend.example"), 4, "half of it");
+    world.days(365);
+    assert_eq!(days(&world, "friend.example"), 0);
+}
+
+#[test]
+fn who_is_suspect_has_no_good_days_left() {
+    let mut world = World::new();
+    for _ in 0..20 {
+        world.days(1);
+        world.good_mail("192.0.2.1", "friend.example");
+    }
+    let days = world.book.good_days("friend.example", world.now_s);
+    assert!(days >= 15, "{days}");
+    world.spam("192.0.2.1", "friend.example", 1);
+    assert_eq!(world.book.good_days("friend.example", world.now_s), days - 3, "a verdict costs three");
+    world.spam("192.0.2.1", "friend.example", 2);
+    assert_eq!(world.book.good_days("friend.example", world.now_s), 0);
+}
+
+#[test]
 fn an_ipv6_host_is_known_by_its_64() {
     let mut world = World::new();
     world.corresponds("2001:db8:1:2::25", "ann@friend.example");
