@@ -19,7 +19,12 @@ impl Worker {
     pub(crate) fn tell_of_judgement(&self, meta: &Meta, hearing: &Hearing) {
         let (Some(evidence), Some(spam)) = (&self.options.evidence, hearing.is_spam()) else { return };
         let (ip, domain, n) = (meta.arrival.peer.ip(), sender_named(meta), 1);
-        evidence.send(if spam { Evidence::Spam { ip, domain, n } } else { Evidence::Ham { ip, domain, n } });
+        evidence.send(match (meta.arrival.via, domain) {
+            // The postern has let nobody bring a sender for whom his key does not speak.
+            (Via::Postern, Some(domain)) => Evidence::OfKeyHolder { ip, domain, n, spam },
+            (_, domain) if spam => Evidence::Spam { ip, domain, n },
+            (_, domain) => Evidence::Ham { ip, domain, n },
+        });
     }
 
     /// After an attempt.

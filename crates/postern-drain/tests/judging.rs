@@ -477,3 +477,25 @@ async fn the_trust_book_hears_what_was_found() {
     let wrote = Evidence::WroteTo { domain: "far.example".into(), address: Some("bob@far.example".into()) };
     assert_eq!((count(&wrote), got.len()), (1, 5), "{got:?}");
 }
+
+#[tokio::test]
+async fn what_came_by_the_postern_is_told_of_the_domain_whose_key_was_shown() {
+    let rspamd = Rspamd::start(|message| if message.contains("spam") { REJECT } else { ACCEPT }).await;
+    let (sender, mut evidence) = channel(64);
+    let hop = Hop::start(lmtp()).await;
+    let site = Site::with(Mode::Collect, &hop.lmtp(), DrainOptions { evidence: Some(sender), ..judged_by(&rspamd) });
+    let by_key = || Mail { via: Via::Postern, ..mail(ANN) };
+    site.collect(&by_key()).await;
+    site.collect_as(&by_key(), 0, "Subject: spam\r\n\r\n").await;
+    let mut got = Vec::new();
+    let all = async {
+        while got.len() < 2 {
+            evidence.drain(&mut got, 64);
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, all).await.is_ok());
+    let ip = "192.0.2.7".parse().unwrap();
+    let of = |spam| Evidence::OfKeyHolder { ip, domain: "ann@sender.example".into(), n: 1, spam };
+    assert!(got.contains(&of(false)) && got.contains(&of(true)) && got.len() == 2, "{got:?}");
+}

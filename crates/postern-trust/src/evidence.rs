@@ -57,6 +57,19 @@ pub enum Evidence {
         /// How many messages.
         n: u16,
     },
+    /// Mail of a domain whose key its client had shown, and what the filter called it. Domain and mailbox are credited and
+    /// blamed wherever it came from; the address only as by [`Evidence::Ham`] and [`Evidence::Spam`], because a key says
+    /// nothing about who else sends from there.
+    OfKeyHolder {
+        /// The client.
+        ip: IpAddr,
+        /// The envelope sender's domain or whole address.
+        domain: Box<str>,
+        /// How many messages.
+        n: u16,
+        /// What it was called: spam, or good.
+        spam: bool,
+    },
     /// It spoke before the greeting.
     EarlyTalker {
         /// The client.

@@ -67,6 +67,7 @@ impl Writer {
             Evidence::Authorised { ip, domain, by: _ } => self.authorised(*ip, domain),
             Evidence::Ham { ip, domain, n } => self.ham(*ip, domain.as_deref().and_then(Name::of).as_ref(), *n),
             Evidence::Spam { ip, domain, n } => self.spam(*ip, domain.as_deref().and_then(Name::of).as_ref(), *n),
+            Evidence::OfKeyHolder { ip, domain, n, spam } => self.of_key_holder(*ip, domain, *n, *spam),
             Evidence::EarlyTalker { ip } => self.behaved(*ip, EARLY_TALKER),
             Evidence::Abuse { ip } => self.behaved(*ip, ABUSE),
             Evidence::BadHelo { ip } => self.behaved(*ip, BAD_HELO),
@@ -266,20 +267,48 @@ impl Writer {
             self.hold(ip, source);
             return;
         }
-        self.wash(domain, n);
-        self.answered(name, domain);
-        let prefix = self.book.keys.prefix(source);
-        if let Some(mailbox) = self.book.keys.mailbox(name) {
-            self.book.credits.change_existing(mailbox, self.today(), good_day);
-        }
-        if self.is_provider_domain(name) {
+        if !self.credit_domain(name, n, source) {
             return;
         }
-        self.good(Candidate { hash: domain, prefix, flags: DOMAIN });
+        let prefix = self.book.keys.prefix(source);
         if declared.provider.is_none() && !declared.forwarder && !self.book.is_pool(address, self.clock_s) {
             self.good(Candidate { hash: address, prefix, flags: 0 });
             self.lend(address, domain);
             self.warm(ip, source);
+        }
+    }
+
+    /// Good mail of a domain, sent by whoever may speak for it. Whether it is anybody's own: a shared provider's is not.
+    fn credit_domain(&mut self, name: &Name, n: u16, source: Source) -> bool {
+        let domain = self.book.keys.domain(name);
+        self.wash(domain, n);
+        self.answered(name, domain);
+        if let Some(mailbox) = self.book.keys.mailbox(name) {
+            self.book.credits.change_existing(mailbox, self.today(), good_day);
+        }
+        if self.is_provider_domain(name) {
+            return false;
+        }
+        self.good(Candidate { hash: domain, prefix: self.book.keys.prefix(source), flags: DOMAIN });
+        true
+    }
+
+    /// A key speaks for the domain where no record names the address.
+    fn of_key_holder(&mut self, ip: IpAddr, sender: &str, n: u16, spam: bool) {
+        let Some(name) = Name::of(sender) else { return };
+        let source = Source::of(ip);
+        let linked = self.is_linked(self.book.keys.address(source), self.book.keys.domain(&name));
+        let named = linked.then_some(&name);
+        if spam {
+            self.spam(ip, named, n);
+            if !linked {
+                self.blame_domain(&name, n);
+            }
+        } else {
+            self.ham(ip, named, n);
+            if !linked {
+                self.credit_domain(&name, n, source);
+            }
         }
     }
 
@@ -418,14 +447,20 @@ impl Writer {
         self.mark(address, |mark| mark.add_content(own));
         self.blame_prefix(ip, source, own);
         self.cost(address, n);
-        // A provider's own domain is everybody's: one free account must not blacken all others.
-        if let Some(name) = name.filter(|name| !self.is_provider_domain(name)) {
-            let domain = self.book.keys.domain(name);
-            if self.is_linked(address, domain) {
-                self.mark(domain, |mark| mark.add_content(points));
-                self.cost(domain, n);
-            }
+        if let Some(name) = name.filter(|name| self.is_linked(address, self.book.keys.domain(name))) {
+            self.blame_domain(name, n);
         }
+    }
+
+    /// Spam of a domain, sent by whoever may speak for it.
+    fn blame_domain(&mut self, name: &Name, n: u16) {
+        // A provider's own domain is everybody's: one free account must not blacken all others.
+        if self.is_provider_domain(name) {
+            return;
+        }
+        let domain = self.book.keys.domain(name);
+        self.mark(domain, |mark| mark.add_content(n.min(SPAM_MAX) * SPAM));
+        self.cost(domain, n);
     }
 
     /// Spam costs a history its days; of lent credit, the lender's.

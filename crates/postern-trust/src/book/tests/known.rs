@@ -265,6 +265,40 @@ fn good_days_are_counted_once_a_day_decay_and_are_the_domain_s_own() {
 }
 
 #[test]
+fn mail_of_whoever_has_shown_the_domain_s_key_credits_and_blames_the_domain_and_no_address() {
+    let mut world = World::new();
+    let of_key = |world: &mut World, spam: bool| {
+        let domain = "ann@friend.example".into();
+        world.tell(Evidence::OfKeyHolder { ip: ip("192.0.2.1"), domain, n: 1, spam });
+    };
+    for _ in 0..30 {
+        world.days(1);
+        of_key(&mut world, false);
+    }
+    assert_eq!(world.book.class_of_speaker(None, "friend.example", false, world.now_s), Class::Known, "by its history");
+    let days = world.book.good_days("friend.example", world.now_s);
+    assert!(days > 15, "{days}");
+    assert_eq!(world.class("192.0.2.1"), Class::New, "anybody may send from there");
+    assert_eq!(world.message("192.0.2.1", "ann@friend.example"), Class::New, "the key was not shown at port 25");
+    (0..2).for_each(|_| of_key(&mut world, true));
+    assert_eq!(world.book.good_days("friend.example", world.now_s), days - 6, "three for a verdict");
+    of_key(&mut world, true);
+    assert_eq!(world.book.good_days("friend.example", world.now_s), 0, "three verdicts are suspicion");
+    (0..5).for_each(|_| of_key(&mut world, true));
+    assert_eq!(world.book.class_of_speaker(None, "friend.example", false, world.now_s), Class::Suspect);
+    assert_eq!(world.class("192.0.2.1"), Class::Suspect, "who brings spam brings it for himself too");
+}
+
+#[test]
+fn an_answer_by_key_to_a_letter_of_ours_is_correspondence() {
+    let mut world = World::new();
+    world.wrote_to("ann@friend.example");
+    assert_eq!(world.book.class_of_speaker(None, "friend.example", false, world.now_s), Class::New);
+    world.tell(Evidence::OfKeyHolder { ip: ip("192.0.2.1"), domain: "ann@friend.example".into(), n: 1, spam: false });
+    assert_eq!(world.book.class_of_speaker(None, "friend.example", false, world.now_s), Class::Known);
+}
+
+#[test]
 fn who_is_suspect_has_no_good_days_left() {
     let mut world = World::new();
     for _ in 0..20 {
