@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use postern_proto::door::{
-    Challenge, Keyring, Kind, Master, PeerClass, Shape, Terms, TicketBody, Token, challenge, check_cid, check_cookie,
+    Challenge, Keyring, Kind, Master, PeerClass, Shape, Share, Terms, TicketBody, Token, challenge, check_cid, check_cookie,
     check_ticket, make_cid, mint, open_ticket, shape, token_of,
 };
 
@@ -74,7 +74,7 @@ fn check_that_ticket(token: &[u8; 66], dcid: &[u8; 16]) {
     let nonce = ticket[2..14].try_into().expect("twelve octets");
     let time = u32::from_be_bytes(token[54..58].try_into().expect("four octets"));
     let body =
-        TicketBody { domain_tag: 0, prefix_tag: 0, expiry_min: 0, class: PeerClass::Stranger, rate_log: 0, serial: 0 };
+        TicketBody { domain_tag: 0, prefix_tag: 0, expiry_min: 0, class: PeerClass::Stranger, share: Share::default() };
     // The key of a ticket does not depend on its body.
     let proven = |day: i64| {
         let key = mint(&at((i64::from(NOW) + day * 86_400) as u32), kind, nonce, &body).key;

@@ -18,7 +18,7 @@ from primitives import aead_open, aead_seal, hkdf_sha256, self_check, siphash64,
 # Label: octets, seconds of an epoch, earlier epochs that are accepted (section 3).
 SCHEDULE = {"cookie": (16, 900, 3), "gate": (16, 86400, 34), "body": (32, 86400, 34), "cid": (16, 3600, 4)}
 KINDS = {0x81: "known", 0x82: "introduction", 0x83: "proven"}
-BODY = [("domain_tag", 8), ("prefix_tag", 8), ("expiry", 4), ("class", 1), ("rate", 1), ("serial", 2)]
+BODY = [("domain_tag", 8), ("prefix_tag", 8), ("expiry", 4), ("class", 1), ("share", 3)]
 
 
 def u32(number):
@@ -63,6 +63,11 @@ class Keys:
 
     def domain_tag(self, domain):
         return self.tag_of(b"\x01" + domain.lower().encode())
+
+    def share(self, weight, suffix, owner):
+        suffix = self.tag_of(b"\x03" + suffix.lower().encode())
+        owner = self.tag_of(b"\x04" + owner.lower().encode())
+        return weight << 21 | (suffix & 0x1FF) << 12 | owner & 0xFFF
 
     def prefix_tag(self, address):
         mapped = ipaddress.IPv6Address(address16(address))
@@ -223,6 +228,8 @@ def run(kind, case):
         keys = keys_of(case)
         domain = "domain" in case
         return {"tag": keys.domain_tag(case["domain"]) if domain else keys.prefix_tag(case["address"])}
+    if kind == "shares":
+        return {"share": keys_of(case).share(case["weight"], case["suffix"], case["owner"])}
     if kind == "challenges":
         times = case["level"], case["server_time"], case["not_before"], case["not_after"]
         octets = challenge(keys_of(case), case["source"], *hexed(case, "nonce"), *times)

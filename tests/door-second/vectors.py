@@ -167,6 +167,8 @@ def tags():
         add("tags", {**at(NOW), "domain": domain})
     for address in ("192.0.2.1", "192.0.2.254", "::ffff:192.0.2.1", "192.0.3.1", "2001:db8:1:2::3", "2001:db8:1:3::", "::1"):
         add("tags", {**at(NOW), "address": address})
+    for weight, suffix, owner in ((1, "org", "example.org"), (7, "ORG", "Example.org"), (6, "co.uk", "example.co.uk"), (0, "a", "b")):
+        add("shares", {**at(NOW), "weight": weight, "suffix": suffix, "owner": owner})
 
 
 def cookies():
@@ -209,7 +211,7 @@ def cookies():
 def tickets():
     def mint(kind=0x81, now=NOW, **body):
         body = {"domain_tag": number(8), "prefix_tag": number(8), "expiry": now // 60 + 43200, **body}
-        body = {"class": 3, "rate": 5, "serial": number(2), **body}
+        body = {"class": 3, "share": 5 << 16 | number(2), **body}
         case = {**at(now), "kind": kind, "nonce": draw(12).hex(), **body}
         said = add("tickets", case)
         return bytes.fromhex(said["octets"]), bytes.fromhex(said["key"])
@@ -235,7 +237,7 @@ def tickets():
             proof(f"kind {kind:#x} of class {peer_class}", token(ticket, key, dcid, NOW), dcid, "ok")
             opened(f"kind {kind:#x} of class {peer_class}", ticket, "ok")
 
-    ticket, key = mint(domain_tag=0, prefix_tag=2**64 - 1, rate=255, serial=65535)
+    ticket, key = mint(domain_tag=0, prefix_tag=2**64 - 1, share=2**24 - 1)
     dcid = draw(16)
     good = token(ticket, key, dcid, NOW)
     for off, result in ((-600, "ok"), (600, "ok"), (-601, "stale"), (601, "stale"), (-DAY, "stale"), (-NOW, "stale")):

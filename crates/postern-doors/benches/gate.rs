@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use postern_doors::gate::{DropReason, Gate, GateOptions, Now, Verdict};
 use postern_proto::door::limits::{CHALLENGE_BYTES, HELLO_BYTES_MIN, TICKET_LIFE_S};
-use postern_proto::door::{Challenge, Keyring, Kind, Master, PeerClass, TicketBody, hello, mint, token_of};
+use postern_proto::door::{Challenge, Keyring, Kind, Master, PeerClass, Share, TicketBody, hello, mint, token_of};
 
 const NOW: Now = Now { unix_s: 1_800_000_000, ms: 0 };
 /// Different datagrams of a kind.
@@ -208,8 +208,7 @@ impl Site {
             prefix_tag: keys.prefix_tag(source.ip()),
             expiry_min: (u64::from(NOW.unix_s) + TICKET_LIFE_S) as u32 / 60,
             class: PeerClass::Known,
-            rate_log: 0,
-            serial: 1,
+            share: Share::default(),
         };
         let ticket = mint(keys, Kind::Known, nonce, &body);
         let token = token_of(&ticket.bytes, &ticket.key, &dcid, NOW.unix_s);

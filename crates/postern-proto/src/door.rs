@@ -16,6 +16,7 @@ pub mod limits;
 mod name;
 pub mod packet;
 pub mod record;
+pub mod share;
 pub mod sip;
 pub mod ticket;
 
@@ -27,4 +28,5 @@ pub use frame::{Frame, FrameError, FrameReader};
 pub use keys::{Former, Keyring, Master};
 pub use packet::{Prefix, Shape, Token, prefix_of, shape, wide_prefix_of};
 pub use record::{DoorRecord, Mode, RecordFault};
+pub use share::Share;
 pub use ticket::{Kind, Ticket, TicketBody, TicketFault, check_ticket, mint, open_ticket, token_of};

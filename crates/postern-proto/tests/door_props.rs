@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use postern_proto::door::limits::{APPOINTMENT_S_MAX, CHALLENGE_BYTES, COOKIE_WINDOW_S, PROOF_SKEW_S};
 use postern_proto::door::{
-    Challenge, CookieFault, DoorRecord, Frame, FrameReader, Keyring, Kind, Master, PeerClass, Shape, Terms, Ticket,
-    TicketBody, TicketFault, Token, challenge, check_cid, check_cookie, check_ticket, hello, make_cid, mint,
+    Challenge, CookieFault, DoorRecord, Frame, FrameReader, Keyring, Kind, Master, PeerClass, Shape, Share, Terms,
+    Ticket, TicketBody, TicketFault, Token, challenge, check_cid, check_cookie, check_ticket, hello, make_cid, mint,
     open_ticket, shape, token_of,
 };
 use proptest::prelude::*;
@@ -221,18 +221,24 @@ proptest! {
     }
 }
 
-const BODY: TicketBody =
-    TicketBody { domain_tag: 1, prefix_tag: 2, expiry_min: u32::MAX, class: PeerClass::Known, rate_log: 3, serial: 4 };
+const BODY: TicketBody = TicketBody {
+    domain_tag: 1,
+    prefix_tag: 2,
+    expiry_min: u32::MAX,
+    class: PeerClass::Known,
+    share: Share::from_be_bytes([3, 0, 4]),
+};
 
 /// A ticket, with what it was made from: kind, body, master, time.
 fn made_ticket() -> impl Strategy<Value = (Ticket, Kind, TicketBody, [u8; 32], u64)> {
     let kind = prop::sample::select(vec![Kind::Known, Kind::Introduction, Kind::Proven]);
     let class = prop::sample::select(PeerClass::ALL.to_vec());
-    let body = (any::<u64>(), any::<u64>(), 0u32..43_200, class, any::<u8>(), any::<u16>());
+    let body = (any::<u64>(), any::<u64>(), 0u32..43_200, class, any::<[u8; 3]>());
     (any::<[u8; 32]>(), 40 * DAY..4_000_000_000, any::<[u8; 12]>(), kind, body).prop_map(
-        |(master, now, nonce, kind, (domain_tag, prefix_tag, life, class, rate_log, serial))| {
+        |(master, now, nonce, kind, (domain_tag, prefix_tag, life, class, share))| {
             let expiry_min = (now / 60) as u32 + life;
-            let body = TicketBody { domain_tag, prefix_tag, expiry_min, class, rate_log, serial };
+            let share = Share::from_be_bytes(share);
+            let body = TicketBody { domain_tag, prefix_tag, expiry_min, class, share };
             (mint(&Keyring::new(&Master::new(master), now), kind, nonce, &body), kind, body, master, now)
         },
     )

@@ -131,8 +131,8 @@ impl Made {
         let case = json!({
             "master": master, "keys_at": now, "kind": 0x81 + self.draw::<u8>() % 3,
             "nonce": hex(&self.draw::<[u8; 12]>()), "domain_tag": self.draw::<u64>(), "prefix_tag": self.draw::<u64>(),
-            "expiry": now / 60 + self.draw::<u32>() % 43_200, "class": self.draw::<u8>() % 4, "rate": self.draw::<u8>(),
-            "serial": self.draw::<u16>(),
+            "expiry": now / 60 + self.draw::<u32>() % 43_200, "class": self.draw::<u8>() % 4,
+            "share": self.draw::<u32>() >> 8,
         });
         let ticket = self.add("tickets", case);
         let (octets, dcid) = (ticket["octets"].as_str().expect("hex").to_owned(), hex(&self.draw::<[u8; 16]>()));
@@ -166,6 +166,10 @@ impl Made {
         self.add("tags", json!({ "master": master, "keys_at": now, "domain": domain }));
         let address = std::net::IpAddr::V6(self.draw());
         self.add("tags", json!({ "master": master, "keys_at": now, "address": address }));
+        let (weight, owner) = (self.draw::<u8>() % 8, format!("D{}.co.Example", self.draw::<u32>()));
+        let case =
+            json!({ "master": master, "keys_at": now, "weight": weight, "suffix": "co.example", "owner": owner });
+        self.add("shares", case);
     }
 
     fn datagrams(&mut self) {

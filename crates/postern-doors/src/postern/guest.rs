@@ -65,8 +65,8 @@ impl Guest {
         };
         accept.encode(&mut frames);
         let tickets = if by_ticket { limits::TICKETS_TO_HOLDER } else { limits::TICKETS_TO_NEWCOMER };
-        for serial in 0..threshold.grant(self, tickets) {
-            let Some(Ticket { bytes, key }) = threshold.ticket(self, connection.remote_address(), serial, now_s) else {
+        for _ in 0..threshold.grant(self, tickets) {
+            let Some(Ticket { bytes, key }) = threshold.ticket(self, connection.remote_address(), now_s) else {
                 break;
             };
             count(&threshold.stats.tickets);

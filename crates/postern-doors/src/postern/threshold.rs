@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postern_net::door::PublicKey;
 use postern_proto::door::limits::TICKET_LIFE_S;
-use postern_proto::door::{Keyring, Kind, PeerClass, Ticket, TicketBody, mint};
+use postern_proto::door::{Keyring, Kind, PeerClass, Share, Ticket, TicketBody, mint};
 use postern_trust::Class;
 use quinn::Connection;
 use tokio::sync::watch;
@@ -78,7 +78,7 @@ impl Threshold {
     }
 
     /// A ticket for this peer; none, when the system has no random octets.
-    pub(super) fn ticket(&self, guest: &Guest, address: SocketAddr, serial: u16, now_s: u64) -> Option<Ticket> {
+    pub(super) fn ticket(&self, guest: &Guest, address: SocketAddr, now_s: u64) -> Option<Ticket> {
         let mut nonce = [0; 12];
         if let Err(error) = getrandom::fill(&mut nonce) {
             tracing::error!(%error, "no random octets: no tickets are given");
@@ -91,8 +91,7 @@ impl Threshold {
                 prefix_tag: keys.prefix_tag(address.ip().to_canonical()),
                 expiry_min: u32::try_from((now_s + TICKET_LIFE_S) / 60).unwrap_or(u32::MAX),
                 class: guest.class,
-                rate_log: 0,
-                serial,
+                share: Share::default(),
             };
             mint(keys, kind, nonce, &body)
         }))

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use postern_doors::gate::{DoorSockets, Gate, GateOptions, GateSocket, GateStats, SharedGate, cid_generator};
 use postern_net::door::{KeyPair, endpoint_config, server_config};
-use postern_proto::door::{Frame, FrameReader, Keyring, Kind, Master, PeerClass, TicketBody, mint};
+use postern_proto::door::{Frame, FrameReader, Keyring, Kind, Master, PeerClass, Share, TicketBody, mint};
 use quinn::{Connection, Endpoint, TokioRuntime};
 
 use super::*;
@@ -61,15 +61,14 @@ async fn attend(connection: Connection, gate: SharedGate) {
     let (class, now) = (PeerClass::Known, unix_s());
     Frame::Accept { class, server_time: now.into(), streams: 32, message_bytes: 0, hostname: "gated.example".into() }
         .encode(&mut answer);
-    for serial in 0..4 {
+    for _ in 0..4 {
         let gate = gate.lock().unwrap();
         let body = TicketBody {
             domain_tag: gate.keys().domain_tag("friends.example"),
             prefix_tag: gate.keys().prefix_tag(connection.remote_address().ip()),
             expiry_min: now / 60 + 60,
             class,
-            rate_log: 0,
-            serial,
+            share: Share::default(),
         };
         let mut nonce = [0; 12];
         fastrand::fill(&mut nonce);

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use postern_proto::door::limits::{CHALLENGE_BYTES, CID_BYTES};
 use postern_proto::door::{
-    CloseCode, Frame, FrameReader, Keyring, Kind, Master, PeerClass, Shape, Terms, TicketBody, Token, challenge,
+    CloseCode, Frame, FrameReader, Keyring, Kind, Master, PeerClass, Shape, Share, Terms, TicketBody, Token, challenge,
     check_cid, check_cookie, check_ticket, make_cid, mint, shape,
 };
 use quinn::udp::{RecvMeta, Transmit};
@@ -204,7 +204,7 @@ impl Server {
         match act {
             Act::Accept { class, streams, tickets, alt } => {
                 self.accept(class, streams).encode(&mut out);
-                (0..tickets).for_each(|serial| self.ticket(class, serial).encode(&mut out));
+                (0..tickets).for_each(|_| self.ticket(class).encode(&mut out));
                 if let Some((host, port)) = alt {
                     Frame::AltDoor { host, port }.encode(&mut out);
                 }
@@ -213,7 +213,7 @@ impl Server {
                 Frame::Unknown(99).encode(&mut out);
                 self.accept(PeerClass::Proven, 4).encode(&mut out);
                 Frame::Unknown(100).encode(&mut out);
-                self.ticket(PeerClass::Proven, 0).encode(&mut out);
+                self.ticket(PeerClass::Proven).encode(&mut out);
             }
             Act::Raw(raw) => out = raw,
             Act::Park(retry_after_s) => Frame::Park { retry_after_s }.encode(&mut out),
@@ -250,7 +250,7 @@ impl Server {
         Frame::Accept { class, server_time, streams, message_bytes: 1 << 20, hostname: "mx.rig.example".to_owned() }
     }
 
-    fn ticket(&self, class: PeerClass, serial: u16) -> Frame {
+    fn ticket(&self, class: PeerClass) -> Frame {
         let gate = self.gate.lock().expect("gate");
         let expires_s = gate.clock.now_s() + 86_400;
         let body = TicketBody {
@@ -258,8 +258,7 @@ impl Server {
             prefix_tag: gate.keys.prefix_tag(Ipv4Addr::LOCALHOST.into()),
             expiry_min: u32::try_from(expires_s / 60).expect("this century"),
             class,
-            rate_log: 0,
-            serial,
+            share: Share::default(),
         };
         let ticket = mint(&gate.keys, Kind::Proven, super::prelude::random().expect("random"), &body);
         Frame::Ticket { ticket: ticket.bytes, key: ticket.key, expires_s }

@@ -136,6 +136,16 @@ impl Keyring {
         self.domain_tag(domain) == tag || self.former_tag.as_ref().is_some_and(former)
     }
 
+    /// What stands for a public suffix.
+    pub(super) fn suffix_tag(&self, suffix: &str) -> u64 {
+        sip::sip64_of_name(&self.tag, 3, suffix)
+    }
+
+    /// What stands for the domain that somebody has registered, whatever his servers are called.
+    pub(super) fn owner_tag(&self, owner: &str) -> u64 {
+        sip::sip64_of_name(&self.tag, 4, owner)
+    }
+
     /// What stands for the /24 or /48 of an address in a ticket.
     pub fn prefix_tag(&self, address: IpAddr) -> u64 {
         prefix_tag(&self.tag, address)

@@ -10,6 +10,7 @@ use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce, Tag};
 use super::class::PeerClass;
 use super::keys::Keyring;
 use super::limits::{CID_BYTES, PROOF_SKEW_S, TICKET_BODY_BYTES, TICKET_BYTES, TICKET_TOKEN_BYTES};
+use super::share::Share;
 use super::sip;
 
 /// What a ticket was given for.
@@ -52,10 +53,8 @@ pub struct TicketBody {
     pub expiry_min: u32,
     /// The class of the peer when it was given.
     pub class: PeerClass,
-    /// Base 2 logarithm of the messages a day that the peer has shown to be usual.
-    pub rate_log: u8,
-    /// Tells the tickets of one session apart.
-    pub serial: u16,
+    /// What the peer had a right to among its like when it was given.
+    pub share: Share,
 }
 
 /// A ticket and the key to prove possession of it with.
@@ -179,8 +178,7 @@ fn encode(body: &TicketBody) -> [u8; TICKET_BODY_BYTES] {
     bytes[8..16].copy_from_slice(&body.prefix_tag.to_be_bytes());
     bytes[16..20].copy_from_slice(&body.expiry_min.to_be_bytes());
     bytes[20] = body.class as u8;
-    bytes[21] = body.rate_log;
-    bytes[22..].copy_from_slice(&body.serial.to_be_bytes());
+    bytes[21..].copy_from_slice(&body.share.to_be_bytes());
     bytes
 }
 
@@ -190,8 +188,7 @@ fn decode(bytes: &[u8; TICKET_BODY_BYTES]) -> Option<TicketBody> {
         prefix_tag: u64::from_be_bytes(*bytes[8..].first_chunk()?),
         expiry_min: u32::from_be_bytes(*bytes[16..].first_chunk()?),
         class: PeerClass::from_u8(bytes[20])?,
-        rate_log: bytes[21],
-        serial: u16::from_be_bytes(*bytes.last_chunk()?),
+        share: Share::from_be_bytes(*bytes.last_chunk()?),
     })
 }
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use postern_proto::door::limits::CHALLENGE_BYTES;
 use postern_proto::door::{
-    Challenge, CookieFault, DoorRecord, Frame, FrameReader, Keyring, Kind, Master, PeerClass, Shape, Terms, Ticket,
-    TicketBody, TicketFault, Token, challenge, check_cid, check_cookie, check_ticket, make_cid, mint, open_ticket,
-    shape, sip, token_of,
+    Challenge, CookieFault, DoorRecord, Frame, FrameReader, Keyring, Kind, Master, PeerClass, Shape, Share, Terms,
+    Ticket, TicketBody, TicketFault, Token, challenge, check_cid, check_cookie, check_ticket, make_cid, mint,
+    open_ticket, shape, sip, token_of,
 };
 use serde_json::{Map, Value, json};
 
@@ -38,6 +38,11 @@ pub(crate) fn says(kind: &str, case: &Value) -> Option<Value> {
                 None => keys.prefix_tag(address(case, "address")),
             };
             json!({ "tag": tag })
+        }
+        "shares" => {
+            let text = |name: &str| case[name].as_str().expect("a name");
+            let share = Share::new(&keys(case), number(case, "weight") as u8, text("suffix"), text("owner"));
+            json!({ "share": share_number(share) })
         }
         "challenges" => {
             let terms = Terms {
@@ -74,8 +79,7 @@ pub(crate) fn says(kind: &str, case: &Value) -> Option<Value> {
                 prefix_tag: number(case, "prefix_tag"),
                 expiry_min: number(case, "expiry") as u32,
                 class,
-                rate_log: number(case, "rate") as u8,
-                serial: number(case, "serial") as u16,
+                share: share(number(case, "share")),
             };
             let Ticket { bytes, key } = mint(&keys(case), kind, fixed(case, "nonce"), &body);
             json!({ "octets": hex(&bytes), "key": hex(&key) })
@@ -92,7 +96,7 @@ pub(crate) fn says(kind: &str, case: &Value) -> Option<Value> {
         "opens" => match open_ticket(&keys(case), &fixed(case, "ticket"), number(case, "now") as u32) {
             Ok((kind, body)) => json!({
                 "result": "ok", "kind": kind.octet(), "domain_tag": body.domain_tag, "prefix_tag": body.prefix_tag,
-                "expiry": body.expiry_min, "class": body.class as u8, "rate": body.rate_log, "serial": body.serial,
+                "expiry": body.expiry_min, "class": body.class as u8, "share": share_number(body.share),
             }),
             Err(why) => json!({ "result": fault(why) }),
         },
@@ -216,6 +220,17 @@ fn octets(case: &Value, name: &str) -> Vec<u8> {
 
 fn fixed<const N: usize>(case: &Value, name: &str) -> [u8; N] {
     octets(case, name).try_into().unwrap_or_else(|_| panic!("{name} has not {N} octets in {case}"))
+}
+
+/// Three octets as the vectors write them: one number.
+fn share(number: u64) -> Share {
+    let [_, rest @ ..] = (number as u32).to_be_bytes();
+    Share::from_be_bytes(rest)
+}
+
+fn share_number(share: Share) -> u32 {
+    let [a, b, c] = share.to_be_bytes();
+    u32::from_be_bytes([0, a, b, c])
 }
 
 /// Octets in hex, in lower case.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use postern_proto::door::limits::{CHALLENGE_BYTES, HELLO_BYTES_MIN, TICKET_LIFE_S};
 use postern_proto::door::{
-    Challenge, Keyring, Kind, Master, PeerClass, Ticket, TicketBody, hello, make_cid, mint, token_of,
+    Challenge, Keyring, Kind, Master, PeerClass, Share, Ticket, TicketBody, hello, make_cid, mint, token_of,
 };
 
 mod crowds;
@@ -89,8 +89,7 @@ impl Site {
             prefix_tag: keys.prefix_tag(home.ip()),
             expiry_min,
             class: if kind == Kind::Known { PeerClass::Known } else { PeerClass::Proven },
-            rate_log: 0,
-            serial: 1,
+            share: Share::new(keys, 1, "example", domain),
         };
         let nonce = self.dcid();
         mint(self.gate.keys(), kind, *nonce.first_chunk().expect("12 of 16"), &body)

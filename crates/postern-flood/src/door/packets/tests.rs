@@ -97,8 +97,7 @@ fn a_replay_is_the_captured_datagram_but_for_what_the_thief_changes() {
         prefix_tag: 2,
         expiry_min: NOW / 60 + 10,
         class: postern_proto::door::PeerClass::Known,
-        rate_log: 0,
-        serial: 1,
+        share: postern_proto::door::Share::default(),
     };
     let minted = postern_proto::door::mint(&keys, Kind::Known, [9; 12], &body);
     let dcid = [5; CID_BYTES];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use postern_proto::door::limits::{CHALLENGE_BYTES, TICKET_TOKEN_BYTES};
 use postern_proto::door::{
-    Frame, Keyring, Kind, Master, PeerClass, Shape, TicketBody, Token, check_ticket, mint, shape,
+    Frame, Keyring, Kind, Master, PeerClass, Shape, Share, TicketBody, Token, check_ticket, mint, shape,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
@@ -135,7 +135,8 @@ async fn a_ticket_token_and_a_connection_id_of_16_octets_arrive_as_specified() {
     let now = u32::try_from(now_s).expect("this century");
     let keys = Keyring::new(&Master::new([5; 32]), now_s);
     let expiry_min = now / 60 + 60;
-    let body = TicketBody { domain_tag: 1, prefix_tag: 2, expiry_min, class: PeerClass::Known, rate_log: 0, serial: 0 };
+    let body =
+        TicketBody { domain_tag: 1, prefix_tag: 2, expiry_min, class: PeerClass::Known, share: Share::default() };
     let ticket = mint(&keys, Kind::Known, [8; 12], &body);
     let grant = Grant { ticket: ticket.bytes, key: ticket.key, expires_s: now_s + 3600 };
     options.purse.put(DOMAIN, grant, now_s).expect("put");

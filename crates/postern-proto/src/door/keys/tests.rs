@@ -5,7 +5,7 @@ use std::vec::Vec;
 use super::{Former, Keyring, Master};
 use crate::door::cid::{check_cid, make_cid};
 use crate::door::limits::TICKET_LIFE_S;
-use crate::door::{Kind, PeerClass, Ticket, TicketBody, TicketFault, check_ticket, mint, open_ticket, token_of};
+use crate::door::{Kind, PeerClass, Share, Ticket, TicketBody, TicketFault, check_ticket, mint, open_ticket, token_of};
 
 const DAY: u64 = 86_400;
 const NOW: u64 = 20_000 * DAY + 12_345;
@@ -61,8 +61,7 @@ fn ticket(keys: &Keyring, now_s: u64) -> Ticket {
         prefix_tag: keys.prefix_tag([192, 0, 2, 7].into()),
         expiry_min: u32::try_from((now_s + TICKET_LIFE_S) / 60).expect("this side of 2106"),
         class: PeerClass::Known,
-        rate_log: 0,
-        serial: 0,
+        share: Share::default(),
     };
     mint(keys, Kind::Known, [9; 12], &body)
 }

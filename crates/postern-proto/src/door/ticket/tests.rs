@@ -3,6 +3,7 @@
 use super::super::class::PeerClass;
 use super::super::keys::{Keyring, Master};
 use super::super::limits::PROOF_SKEW_S;
+use super::super::share::Share;
 use super::{Kind, Ticket, TicketBody, TicketFault, check_ticket, mint, open_ticket, token_of};
 
 const NOW: u32 = 1_790_000_000;
@@ -18,8 +19,7 @@ fn body() -> TicketBody {
         prefix_tag: u64::MAX,
         expiry_min: NOW / 60 + 30 * 1440,
         class: PeerClass::Known,
-        rate_log: 7,
-        serial: 513,
+        share: Share::from_be_bytes([7, 2, 1]),
     }
 }
 
