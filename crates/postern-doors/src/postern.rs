@@ -14,6 +14,7 @@ mod options;
 mod peer;
 mod pool;
 mod prove;
+mod share;
 mod stats;
 mod thread;
 mod threshold;

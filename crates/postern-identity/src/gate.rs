@@ -121,10 +121,11 @@ impl Gate {
 /// Below this the shares of the smaller classes would be less than one look-up.
 const IN_FLIGHT_MIN: u32 = 32;
 
-/// The domain that a look-up counts for. Without a list of public suffixes: the last two labels, or three
-/// where the second is short and the first a country (`co.uk`, `com.au`); of reverse zones what one owner
-/// has at most (/16, /32). A wrong guess merges two budgets, and nothing else.
-pub(crate) fn account(name: &str) -> &str {
+/// The domain that a look-up counts for, and a peer of the postern: what somebody has registered, by its looks. Without a
+/// list of public suffixes: the last two labels, or three where the second is short and the first a country (`co.uk`,
+/// `com.au`); of reverse zones what one owner has at most (/16, /32). A wrong guess merges two budgets, and nothing else.
+#[must_use]
+pub fn account(name: &str) -> &str {
     let labels = if name.ends_with(".in-addr.arpa") {
         4
     } else if name.ends_with(".ip6.arpa") {

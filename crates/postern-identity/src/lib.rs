@@ -25,6 +25,7 @@ mod stats;
 mod worker;
 
 pub use desk::{IdentityDesk, IdentityError};
+pub use gate::account;
 pub use helo::{HeloFault, helo_fault, helo_is_plausible};
 pub use options::{Budgets, IdentityOptions, Zone};
 pub use question::{Findings, OnAnswer, OnNetworks, Question};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use postern_net::door::PublicKey;
 use postern_proto::door::limits::TICKET_LIFE_S;
-use postern_proto::door::{CloseCode, Frame, PeerClass, Ticket};
+use postern_proto::door::{CloseCode, Frame, PeerClass, Share, Ticket};
 use postern_trust::Class;
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{Notify, watch};
@@ -65,8 +65,10 @@ impl Guest {
         };
         accept.encode(&mut frames);
         let tickets = if by_ticket { limits::TICKETS_TO_HOLDER } else { limits::TICKETS_TO_NEWCOMER };
+        // The operator's word is worth a turn more than the longest history.
+        let weight = if self.by_pin { Share::WEIGHT_MAX } else { threshold.weight_of(&self.domain) };
         for _ in 0..threshold.grant(self, tickets) {
-            let Some(Ticket { bytes, key }) = threshold.ticket(self, connection.remote_address(), now_s) else {
+            let Some(Ticket { bytes, key }) = threshold.ticket(self, connection.remote_address(), weight, now_s) else {
                 break;
             };
             count(&threshold.stats.tickets);

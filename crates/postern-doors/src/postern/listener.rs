@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use postern_net::door::endpoint_config;
-use postern_proto::door::{Kind, PeerClass};
+use postern_proto::door::PeerClass;
 use quinn::{Endpoint, Incoming, TokioRuntime};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -16,10 +16,11 @@ use super::house::House;
 use super::options::PosternOptions;
 use super::peer::Peer;
 use super::pool::Pool;
+use super::share::place_of;
 use super::stats::PosternStats;
 use super::threshold::Threshold;
 use crate::door::attend;
-use crate::gate::{Admission, AdmittedBy, Busy, GateSocket, cid_generator};
+use crate::gate::{Admission, Busy, GateSocket, cid_generator};
 use crate::limits;
 use crate::runtime::Core;
 use crate::stats::count;
@@ -127,9 +128,9 @@ impl Listener<'_> {
             count(&self.stats.unknown_attempts);
             return incoming.ignore();
         };
-        let (class, key) = (class_of(&admission), flow_of(&admission));
+        let (class, place) = place_of(&admission);
         let attempt = Attempt { incoming, admission, came: Instant::now() };
-        if let Some(turned_away) = self.pool.offer(class, key, attempt) {
+        if let Some(turned_away) = self.pool.offer(class, place, attempt) {
             count(&self.stats.crowded_out);
             turned_away.incoming.ignore();
         }
@@ -158,22 +159,5 @@ impl Listener<'_> {
         }
         self.stats.waiting.store(self.pool.waiting().iter().sum::<usize>() as u64, Relaxed);
         self.stats.shaking.store(u64::from(self.pool.under_way().iter().sum::<u32>()), Relaxed);
-    }
-}
-
-/// What the gate could see: a ticket says what its holder was, a cookie nothing.
-fn class_of(admission: &Admission) -> PeerClass {
-    match admission.by {
-        AdmittedBy::Cookie | AdmittedBy::Nothing => PeerClass::Stranger,
-        AdmittedBy::Ticket { kind: Kind::Introduction, .. } => PeerClass::Vouched,
-        AdmittedBy::Ticket { body, .. } => body.class,
-    }
-}
-
-/// Whose turn it is inside a class: a domain's, or of those who have none yet a network's.
-fn flow_of(admission: &Admission) -> u64 {
-    match admission.by {
-        AdmittedBy::Cookie | AdmittedBy::Nothing => admission.prefix,
-        AdmittedBy::Ticket { body, .. } => body.domain_tag,
     }
 }

@@ -4,14 +4,17 @@
 //! shared out before either is spent: a class has its share of the time (virtual time, which is
 //! deficit round robin for jobs of one size) and places that no other class can take. What nobody
 //! wants goes to whoever does. Inside a class each peer domain, or each prefix of those who have
-//! none yet, takes its turn. Pure: it is told what came and what ended, and names the next. The
-//! listener drives it; what waits in it is `T`.
+//! none yet, takes its turns ([`line`]). Pure: it is told what came and what ended, and names the
+//! next. The listener drives it; what waits in it is `T`.
 
-use std::collections::VecDeque;
+mod line;
 
 use postern_proto::door::PeerClass;
 
 use crate::limits;
+use line::Line;
+
+pub(crate) use line::Place;
 
 /// Classes of peers.
 pub(crate) const CLASSES: usize = PeerClass::ALL.len();
@@ -26,67 +29,47 @@ pub(crate) struct Pool<T> {
 
 #[derive(Debug)]
 struct Lane<T> {
-    /// Each with somebody in it; the first is next.
-    flows: VecDeque<Flow<T>>,
-    waiting: usize,
+    line: Line<T>,
     under_way: u32,
     /// When, in virtual time, the lane is served next.
     due: u64,
 }
 
-#[derive(Debug)]
-struct Flow<T> {
-    key: u64,
-    items: VecDeque<T>,
-}
-
 impl<T> Pool<T> {
     pub(crate) fn new() -> Self {
-        let lane = |_| Lane { flows: VecDeque::new(), waiting: 0, under_way: 0, due: 0 };
+        let lane = |_| Lane { line: Line::new(), under_way: 0, due: 0 };
         Self { lanes: std::array::from_fn(lane), clock: 0 }
     }
 
-    /// One more attempt of a flow. When the class has no room, the one that has to go is given
-    /// back: the last of the flow that has most waiting, which may be this one.
+    /// One more attempt. When the class has no room, the one that has to go is given back: the last
+    /// of whoever has most waiting for its weight, which may be this one.
     #[must_use = "who has no room must be told"]
-    pub(crate) fn offer(&mut self, class: PeerClass, key: u64, item: T) -> Option<T> {
+    pub(crate) fn offer(&mut self, class: PeerClass, place: Place, item: T) -> Option<T> {
         let clock = self.clock;
         let lane = &mut self.lanes[class as usize];
-        let mut turned_away = None;
-        if lane.waiting >= limits::HANDSHAKES_WAITING[class as usize] {
-            let own = lane.flows.iter().find(|flow| flow.key == key).map_or(0, |flow| flow.items.len());
-            let longest = lane.flows.iter_mut().max_by_key(|flow| flow.items.len());
-            match longest {
-                // Never the last of anybody: a newcomer displaces only who has several.
-                Some(longest) if longest.items.len() > own + 1 => turned_away = longest.items.pop_back(),
-                _ => return Some(item),
+        let turned_away = if lane.line.len() >= limits::HANDSHAKES_WAITING[class as usize] {
+            match lane.line.make_room(place) {
+                Some(other) => Some(other),
+                None => return Some(item),
             }
-            lane.waiting -= 1;
-        }
-        if lane.waiting == 0 {
+        } else {
+            None
+        };
+        if lane.line.len() == 0 {
             // Idleness earns nothing.
             lane.due = lane.due.max(clock);
         }
-        match lane.flows.iter_mut().find(|flow| flow.key == key) {
-            Some(flow) => flow.items.push_back(item),
-            None => lane.flows.push_back(Flow { key, items: VecDeque::from([item]) }),
-        }
-        lane.waiting += 1;
+        lane.line.push(place, item);
         turned_away
     }
 
     /// The next attempt that may begin. It is under way from now on, until [`Self::end`].
     pub(crate) fn next(&mut self) -> Option<(PeerClass, T)> {
-        let may = |class: &PeerClass| self.lanes[*class as usize].waiting > 0 && self.has_place(*class);
+        let may = |class: &PeerClass| self.lanes[*class as usize].line.len() > 0 && self.has_place(*class);
         // Of two that are due at once the better class.
         let class = PeerClass::ALL.into_iter().rev().filter(may).min_by_key(|class| self.lanes[*class as usize].due)?;
         let lane = &mut self.lanes[class as usize];
-        let mut flow = lane.flows.pop_front()?;
-        let item = flow.items.pop_front()?;
-        if !flow.items.is_empty() {
-            lane.flows.push_back(flow);
-        }
-        lane.waiting -= 1;
+        let item = lane.line.pop()?;
         lane.under_way += 1;
         self.clock = lane.due;
         lane.due += STEP / u64::from(limits::HANDSHAKE_SHARES[class as usize]);
@@ -106,7 +89,7 @@ impl<T> Pool<T> {
 
     /// Attempts that wait, by class.
     pub(crate) fn waiting(&self) -> [usize; CLASSES] {
-        std::array::from_fn(|class| self.lanes[class].waiting)
+        std::array::from_fn(|class| self.lanes[class].line.len())
     }
 
     /// A class has its own places; beyond them those that are nobody's.

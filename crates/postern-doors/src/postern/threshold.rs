@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use postern_net::door::PublicKey;
 use postern_proto::door::limits::TICKET_LIFE_S;
-use postern_proto::door::{Keyring, Kind, PeerClass, Share, Ticket, TicketBody, mint};
+use postern_proto::door::{Keyring, Kind, PeerClass, Ticket, TicketBody, mint};
 use postern_trust::Class;
 use quinn::Connection;
 use tokio::sync::watch;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::guest::Guest;
 use super::house::House;
 use super::prove::{Answer, Claim, Proof, Prover};
+use super::share::{share_of, weight_of};
 use super::stats::PosternStats;
 use crate::gate::SharedGate;
 use crate::limits;
@@ -46,6 +47,11 @@ impl Threshold {
         let Some(admission) = self.core.usher.admission() else { return Class::New };
         let ip = connection.remote_address().ip().to_canonical();
         admission.book.class_of_speaker(Some(ip), &format!("postmaster@{domain}"), secure, unix_s())
+    }
+
+    /// How often the turn of a domain comes that is proven to be the peer's, by what the book says of this very domain.
+    pub(super) fn weight_of(&self, domain: &str) -> u8 {
+        weight_of(self.core.usher.admission().map_or(0, |admission| admission.book.good_days(domain, unix_s())))
     }
 
     /// Asks whose key it is. `None`: nobody can say now.
@@ -78,7 +84,7 @@ impl Threshold {
     }
 
     /// A ticket for this peer; none, when the system has no random octets.
-    pub(super) fn ticket(&self, guest: &Guest, address: SocketAddr, now_s: u64) -> Option<Ticket> {
+    pub(super) fn ticket(&self, guest: &Guest, address: SocketAddr, weight: u8, now_s: u64) -> Option<Ticket> {
         let mut nonce = [0; 12];
         if let Err(error) = getrandom::fill(&mut nonce) {
             tracing::error!(%error, "no random octets: no tickets are given");
@@ -91,7 +97,7 @@ impl Threshold {
                 prefix_tag: keys.prefix_tag(address.ip().to_canonical()),
                 expiry_min: u32::try_from((now_s + TICKET_LIFE_S) / 60).unwrap_or(u32::MAX),
                 class: guest.class,
-                share: Share::default(),
+                share: share_of(keys, &guest.domain, weight),
             };
             mint(keys, kind, nonce, &body)
         }))

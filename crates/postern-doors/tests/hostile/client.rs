@@ -287,7 +287,7 @@ pub(crate) fn initial(dcid: u64, token: &[u8; COOKIE_TOKEN_BYTES]) -> Vec<u8> {
     datagram
 }
 
-fn now_s() -> u32 {
+pub(crate) fn now_s() -> u32 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     u32::try_from(now.as_secs()).unwrap()
 }

@@ -11,3 +11,4 @@ mod life;
 mod mail;
 mod stage;
 mod tampered;
+mod weight;
