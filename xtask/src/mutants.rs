@@ -30,7 +30,7 @@ const DOORS: &[&str] = &["--package", "postern-doors", "--lib"];
 const POSTERN: &[&str] = &["--package", "postern-doors", "--test", "postern"];
 const POWER: &str = "nothing_promised_is_lost_when_the_power_goes_at_any_moment";
 
-const MUTANTS: [Mutant; 15] = [
+const MUTANTS: [Mutant; 17] = [
     Mutant {
         name: "no-sync",
         file: WRITER,
@@ -162,6 +162,22 @@ const MUTANTS: [Mutant; 15] = [
         to: "&& !threshold.keys(|keys| keys.is_domain_tag(body.domain_tag, domain) || body.domain_tag != 0)",
         cargo: POSTERN,
         test: "a_ticket_is_for_the_domain_that_it_was_given_to",
+    },
+    Mutant {
+        name: "weights-ignored",
+        file: "crates/postern-doors/src/postern/pool/line.rs",
+        from: "    TURN / u64::from(weight.max(1))\n",
+        to: "    TURN / u64::from(weight.clamp(1, 1))\n",
+        cargo: DOORS,
+        test: "postern::pool::line::tests::flows_are_called_by_their_weights_within_a_turn",
+    },
+    Mutant {
+        name: "suffixes-ignored",
+        file: "crates/postern-doors/src/postern/share.rs",
+        from: "if class == PeerClass::Proven { suffix } else { ALL }",
+        to: "if class == PeerClass::Proven { ALL } else { ALL }",
+        cargo: DOORS,
+        test: "postern::share::tests::the_proven_are_placed_by_their_suffix_and_all_names_of_an_owner_are_one",
     },
     Mutant {
         name: "author-unread",

@@ -216,3 +216,30 @@ fn one_with_a_history_brings_its_suffix_the_next_turn() {
     let order: Vec<i32> = std::iter::from_fn(|| line.pop()).collect();
     assert_eq!(order, [21, 10, 20, 11]);
 }
+
+/// The fullest line that there is: 48 places, ten thousand domains that knock.
+#[test]
+#[ignore = "a measurement: run it with --release and --nocapture"]
+fn what_a_full_line_costs() {
+    for suffixes in [1, 24, 1_000] {
+        let mut line = Line::new();
+        let mut dice = 7_u64;
+        let began = std::time::Instant::now();
+        for n in 0..KNOCKS {
+            dice = dice.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            let domain = (dice >> 33) % 10_000;
+            let place = place(domain % suffixes, domain, 1 + (domain % 7) as u8);
+            if line.len() < 48 || line.make_room(place).is_some() {
+                line.push(place, n);
+            }
+            if n % 10 == 0 {
+                line.pop();
+            }
+        }
+        let each = began.elapsed() / KNOCKS;
+        println!("{suffixes} suffixes: {each:?} a knock");
+        assert!(each < std::time::Duration::from_micros(30), "a tenth of a handshake: {each:?}");
+    }
+}
+
+const KNOCKS: u32 = 200_000;
