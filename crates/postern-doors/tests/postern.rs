@@ -96,6 +96,7 @@ impl Site {
             domain: "example.com".to_owned(),
             addresses: vec![self.postern().addr()],
             keys: vec![self.key.clone()],
+            digests: Vec::new(),
             alternates: Vec::new(),
         }
     }

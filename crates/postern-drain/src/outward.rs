@@ -28,6 +28,7 @@ mod known;
 mod letter;
 mod options;
 mod place;
+mod tlsa;
 
 pub(crate) use known::Known;
 use letter::{author_of, mail};
@@ -41,6 +42,7 @@ pub(crate) struct Outward {
     hostname: String,
     posterns: RefCell<HashMap<Box<str>, Rc<Postern>>>,
     use_mx: RefCell<UseMx>,
+    unanswered: tlsa::Unanswered,
 }
 
 /// A domain with a door.
@@ -65,7 +67,8 @@ struct Errand<'a> {
 
 impl Outward {
     pub(crate) fn new(options: Option<OutboundOptions>, hostname: String) -> Self {
-        Self { options, hostname, posterns: RefCell::default(), use_mx: RefCell::default() }
+        let (posterns, use_mx) = (RefCell::default(), RefCell::default());
+        Self { options, hostname, posterns, use_mx, unanswered: tlsa::Unanswered::default() }
     }
 
     /// Delivers to recipients of one far domain: one outcome each, and how its servers are.
@@ -94,7 +97,7 @@ impl Outward {
 
     async fn run(&self, errand: &Errand<'_>) -> Sent {
         let Some(doors) = &errand.options.doors else { return self.by_mx(errand, None, false, Why::NoDoor).await };
-        let known = Known::look_up(doors, &*errand.options.mx.names, errand.domain).await;
+        let known = Known::look_up(doors, &*errand.options.mx.names, &self.unanswered, errand.domain).await;
         let Some(source) = known.source else { return self.by_mx(errand, None, false, Why::NoDoor).await };
         let author = author_of(errand.parcel).await.filter(|author| is_own(author, &doors.domain, &doors.org));
         let author_domain = author.as_ref().map_or("", |author| &*author.domain);

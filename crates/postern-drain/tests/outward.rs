@@ -344,6 +344,7 @@ async fn a_pinned_peer_needs_no_dns_and_dns_that_fails_takes_no_door_away() {
     let memory = postern_net::door::DoorMemory {
         place: Some(AltDoor { host: "192.0.2.2".into(), port: 4001 }),
         keys: vec![key()],
+        digests: Vec::new(),
         mode: DoorMode::Prefer,
         max_age_s: 3600,
         learned_s: now_unix_ms() / 1000,
@@ -381,6 +382,70 @@ async fn an_unsigned_record_is_held_on_to_for_its_ttl_and_a_signed_one_for_its_m
         world.restart_later(0).await;
         world.site.until_empty().await;
         assert_eq!((world.door.knocks(), world.hop.got().len()), (2, 1), "secure: {secure}");
+    }
+}
+
+/// TLSA records at far.example's door: these digests, or no answer.
+fn sign(world: &World, digests: Option<&[[u8; 32]]>) {
+    let digests = digests.map(<[_]>::to_vec);
+    world.zone.tlsa.lock().unwrap().insert("door.far.example".to_owned(), digests);
+}
+
+#[tokio::test]
+async fn a_signed_tlsa_record_adds_a_key_to_a_signed_record_and_wins_over_an_unsigned_one() {
+    for (secure, keys) in [(true, 1), (false, 0)] {
+        let mut world = World::new(Manners { closed: Some(Closed::Silent), ..Manners::default() }).await;
+        world.publish(DoorMode::Prefer, secure);
+        sign(&world, Some(&[[7; 32]]));
+        world.send(BOB, LETTER).await;
+        world.until_waits().await;
+        // What is remembered has both, and the time of the shorter of two unsigned words, or of the signed one.
+        let memory = world.purse.memory("far.example").unwrap();
+        assert_eq!((memory.keys.len(), memory.digests), (keys, vec![[7; 32]]), "secure: {secure}");
+        assert_eq!(memory.max_age_s, if secure { 86_400 } else { TTL_S / 2 });
+        world.zone.fails.lock().unwrap().push("far.example".to_owned());
+        world.door.set(|manners| manners.closed = None);
+        world.restart_later(0).await;
+        world.site.until_empty().await;
+        for asked in world.door.asked() {
+            assert_eq!((asked.keys.len(), asked.digests), (keys, vec![[7; 32]]), "secure: {secure}");
+        }
+        assert_eq!((world.door.knocks(), world.hop.got().len()), (2, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_tlsa_question_that_fails_leaves_the_record_s_keys_and_what_is_remembered_and_is_not_asked_again_at_once() {
+    let mut world = World::new(Manners::default()).await;
+    world.publish(DoorMode::Prefer, false);
+    sign(&world, None);
+    for _ in 0..3 {
+        world.send(BOB, LETTER).await;
+        world.site.until_empty().await;
+    }
+    assert_eq!((world.door.asked()[0].keys.len(), world.door.asked()[0].digests.len()), (1, 0));
+    assert_eq!(world.zone.tlsa_asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+    // Learnt with a signed record, it is held on to by who cannot ask; and grows no younger by that.
+    world.publish(DoorMode::Prefer, true);
+    sign(&world, Some(&[[7; 32]]));
+    world.restart_later(0).await;
+    world.send(BOB, LETTER).await;
+    world.site.until_empty().await;
+    let mut memory = world.purse.memory("far.example").unwrap();
+    memory.learned_s -= 80_000;
+    world.purse.set_memory("far.example", Some(memory.clone())).unwrap();
+    sign(&world, None);
+    // Another process, with other links.
+    for (older_s, digests) in [(0, vec![[7; 32]]), (6_400, Vec::new())] {
+        memory.learned_s -= older_s;
+        world.purse.set_memory("far.example", Some(memory.clone())).unwrap();
+        world.restart_later(0).await;
+        world.send(BOB, LETTER).await;
+        world.site.until_empty().await;
+        let asked = world.door.asked().pop().unwrap();
+        assert_eq!((asked.keys.len(), asked.digests), (1, digests.clone()));
+        let kept = world.purse.memory("far.example").unwrap();
+        assert_eq!((kept.digests, kept.learned_s == memory.learned_s), (digests.clone(), !digests.is_empty()));
     }
 }
 

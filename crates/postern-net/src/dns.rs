@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
-pub use self::door::{NoRecord, Published, TlsaChoice, choose, tlsa_choice};
+pub use self::door::{NoRecord, Published, TlsaChoice, choose, tlsa_choice, tlsa_keys};
 use self::trust::Engine;
 pub use self::trust::{DnsTrust, ResolverOptions, Told};
 use crate::published::Tlsa;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use postern_proto::reply::{Enhanced, Reply};
 
 use crate::client::{Connection, Connector, Failure, TlsWanted};
-use crate::dns::{DnsError, Mx, Published, Resolver};
+use crate::dns::{DnsError, Mx, Published, Resolver, Told};
 
 /// Servers of a domain that are looked at. The largest lists have a dozen, and who cannot be reached at eight is
 /// away. Beyond: those of the lowest preference are left out.
@@ -34,6 +34,8 @@ pub trait Names: fmt::Debug + Send + Sync {
     fn addresses<'a>(&'a self, host: &'a str) -> Pending<'a, Result<Vec<IpAddr>, DnsError>>;
     /// What the domain has published of its postern.
     fn door<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Option<Published>, DnsError>>;
+    /// SHA-256 of the keys that validated TLSA records give the postern at this place.
+    fn door_keys<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>>;
 }
 
 impl Names for Resolver {
@@ -47,6 +49,10 @@ impl Names for Resolver {
 
     fn door<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Option<Published>, DnsError>> {
         Box::pin(self.door_record(domain))
+    }
+
+    fn door_keys<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>> {
+        Box::pin(Self::door_keys(self, host, port))
     }
 }
 

@@ -74,7 +74,7 @@ impl Site {
 
     fn at(&self, keys: &[PublicKey]) -> DoorAddress {
         let (domain, addresses) = (DOOR.to_owned(), vec![self.door]);
-        DoorAddress { domain, addresses, keys: keys.to_vec(), alternates: Vec::new() }
+        DoorAddress { domain, addresses, keys: keys.to_vec(), digests: Vec::new(), alternates: Vec::new() }
     }
 
     async fn connect(&self, keys: &[PublicKey]) -> Link {

@@ -8,6 +8,7 @@ use postern_net::tls::Expected;
 use postern_proto::door::Mode;
 use postern_proto::door::limits::PORT_DEFAULT;
 
+use super::tlsa::{Unanswered, accepted, remembered};
 use super::{Doors, PinnedDoor, Place, Source};
 use crate::outbound;
 use crate::worker::now_unix_ms;
@@ -22,6 +23,8 @@ pub(crate) struct Known {
     place_is_secure: bool,
     /// For how long it may be held on to.
     max_age_s: u64,
+    /// Unix seconds of the look that some of it is from, when that is an earlier one: what is written down is no younger.
+    since_s: Option<u64>,
     memory: Option<DoorMemory>,
 }
 
@@ -30,7 +33,7 @@ impl Known {
     ///
     /// DNS is asked for a pinned domain too: not for its place or its keys, which the pin has, but because the domain may
     /// ask for `enforce` where the operator did not; a pin must not make a door weaker than it was without.
-    pub(crate) async fn look_up(doors: &Doors, names: &dyn Names, domain: &str) -> Self {
+    pub(crate) async fn look_up(doors: &Doors, names: &dyn Names, unanswered: &Unanswered, domain: &str) -> Self {
         let now_s = now_unix_ms() / 1000;
         let pin = doors.pins.load().get(domain).cloned();
         let memory = ask(&doors.purse, domain, Purse::memory).await.flatten();
@@ -45,29 +48,47 @@ impl Known {
         let source = outbound::source(false, signed, fresh.as_ref().map(|memory| memory.secure));
         let (record, ttl_s) = published.ok().flatten().map(|found| (found.record, found.ttl_s)).unzip();
         let is_memory = matches!(source, Some(Source::Remembered { .. }));
-        let remembered = fresh.as_ref().filter(|_| is_memory).and_then(|memory| memory.place.clone());
-        let place_is_secure = source.is_some_and(Source::is_secure) && (!is_memory || remembered.is_some());
-        let mut known =
-            Self { source, mode: Mode::Prefer, place: Place::default(), place_is_secure, max_age_s: 0, memory };
+        let old_place = fresh.as_ref().filter(|_| is_memory).and_then(|memory| memory.place.clone());
+        let place_is_secure = source.is_some_and(Source::is_secure) && (!is_memory || old_place.is_some());
+        let mut known = Self {
+            source,
+            mode: Mode::Prefer,
+            place: Place::default(),
+            place_is_secure,
+            max_age_s: 0,
+            since_s: None,
+            memory,
+        };
         // Where the memory counts, an answer about the place counts as little as one about the keys.
-        known.place = match (&record, remembered) {
-            (_, Some(place)) => Place { host: place.host, port: place.port, keys: Vec::new() },
+        known.place = match (&record, old_place) {
+            (_, Some(place)) => Place { host: place.host, port: place.port, ..Place::default() },
             (Some(record), None) => {
                 let host = record.host.clone().unwrap_or_else(|| domain.to_owned());
-                Place { host, port: record.port, keys: Vec::new() }
+                Place { host, port: record.port, ..Place::default() }
             }
-            (None, None) => Place { host: domain.to_owned(), port: PORT_DEFAULT, keys: Vec::new() },
+            (None, None) => Place { host: domain.to_owned(), port: PORT_DEFAULT, ..Place::default() },
         };
         match (source, record, fresh) {
-            (Some(Source::Published { secure }), Some(record), _) => {
+            (Some(Source::Published { secure }), Some(record), fresh) => {
                 let key = |der: &Vec<u8>| PublicKey::from_spki(der).ok();
-                known.place.keys = record.keys.iter().filter_map(key).collect();
+                let keys = record.keys.iter().filter_map(key).collect();
+                // A pin has its keys, and what is only written down of the domain need not cost a question.
+                let told = if pin.is_none() { unanswered.ask(names, &known.place).await } else { None };
+                let (digests, digests_ttl_s) = told.unwrap_or_else(|| {
+                    let digests = remembered(fresh.as_ref(), &known.place);
+                    // Or whoever blocks this question could make a key that was withdrawn last for ever.
+                    known.since_s = fresh.as_ref().filter(|_| !digests.is_empty()).map(|memory| memory.learned_s);
+                    (digests, u64::MAX)
+                });
+                let digests_ttl_s = if digests.is_empty() { u64::MAX } else { digests_ttl_s };
+                (known.place.keys, known.place.digests) = accepted(secure, keys, digests);
                 // One spoofed answer must not pin a wrong key: an unsigned record is held on to as DNS would hold it.
-                let held_s = if secure { record.max_age_s } else { record.max_age_s.min(ttl_s.unwrap_or(0)) };
+                let ttl_s = ttl_s.unwrap_or(0).min(digests_ttl_s);
+                let held_s = if secure { record.max_age_s } else { record.max_age_s.min(ttl_s) };
                 (known.mode, known.max_age_s) = (record.mode, held_s);
             }
             (Some(Source::Remembered { .. }), _, Some(memory)) => {
-                known.place.keys = memory.keys;
+                (known.place.keys, known.place.digests) = (memory.keys, memory.digests);
                 (known.mode, known.max_age_s) = (memory.mode, memory.max_age_s);
             }
             _ => known.source = None,
@@ -95,10 +116,11 @@ impl Known {
         Self {
             source: Some(Source::Pinned),
             mode: if enforces { Mode::Enforce } else { pin.mode },
-            place: Place { host: pin.host, port: pin.port, keys: pin.keys },
+            place: Place { host: pin.host, port: pin.port, keys: pin.keys, digests: Vec::new() },
             place_is_secure: true,
             // A pin binds for as long as it stands, not longer.
             max_age_s: 0,
+            since_s: None,
             memory: self.memory,
         }
     }
@@ -146,9 +168,10 @@ impl Known {
         DoorMemory {
             place: Some(AltDoor { host: self.place.host.clone(), port: self.place.port }),
             keys: self.place.keys.clone(),
+            digests: self.place.digests.clone(),
             mode: self.mode,
             max_age_s: self.max_age_s,
-            learned_s: now_s,
+            learned_s: self.since_s.unwrap_or(now_s),
             secure: self.source.is_some_and(Source::is_secure),
             silent_since_s,
         }

@@ -18,6 +18,8 @@ pub(crate) struct Place {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) keys: Vec<PublicKey>,
+    /// SHA-256 of further keys, from validated TLSA records.
+    pub(crate) digests: Vec<[u8; 32]>,
 }
 
 /// Opens the door of today's place, with the second one that is not published behind it.
@@ -36,7 +38,8 @@ pub(super) fn dial(doors: &Doors, options: &OutboundOptions, domain: &str, place
             if addresses.is_empty() && alternates.is_empty() {
                 return Err(Closed::Silent);
             }
-            opener.open(DoorAddress { domain, addresses, keys: place.keys, alternates }).await
+            let Place { keys, digests, .. } = place;
+            opener.open(DoorAddress { domain, addresses, keys, digests, alternates }).await
         })
     })
 }

@@ -10,7 +10,7 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 use postern_proto::door::record::{DoorRecord, RecordFault};
 use ring::digest;
 
-use super::{DnsError, Resolver, Told, text, tlsa};
+use super::{DnsError, DnsTrust, Resolver, Told, text, tlsa};
 use crate::published::Tlsa;
 
 /// A domain's postern, as published.
@@ -93,6 +93,24 @@ impl Resolver {
         self.tlsa_at(&format!("_{port}._quic.{host}")).await
     }
 
+    /// SHA-256 of the keys that TLSA records give a postern; those that are validated and name a bare key. Nothing is asked
+    /// where nothing validates.
+    ///
+    /// # Errors
+    /// [`DnsError`].
+    pub async fn door_keys(&self, host: &str, port: u16) -> Result<Told<Vec<[u8; 32]>>, DnsError> {
+        if self.options().trust == DnsTrust::None {
+            return Ok(Told { value: Vec::new(), secure: false, ttl: None });
+        }
+        let records = self.door_tlsa(host, port).await?;
+        let keys = tlsa_keys(&records);
+        if keys.is_empty() && !records.value.is_empty() {
+            let (count, secure) = (records.value.len(), records.secure);
+            tracing::debug!(host, port, count, secure, "TLSA records of a postern do not count");
+        }
+        Ok(records.map(|_| keys))
+    }
+
     /// TLSA records at a name.
     ///
     /// # Errors
@@ -141,24 +159,38 @@ pub fn choose(texts: &[Box<[u8]>]) -> Result<Option<DoorRecord>, NoRecord> {
 /// What records say about a bare key, `spki` in DER. Usage 3 and selector 1 only (RFC 7250: there is no certificate),
 /// and only when they were validated. An unsigned one is as none (RFC 6698 section 4.1).
 pub fn tlsa_choice(records: &Told<Vec<Tlsa>>, spki: &[u8]) -> TlsaChoice {
-    let of_key = |record: &Tlsa| match record.matching {
-        0 => record.data == spki,
-        _ => record.data == digest::digest(&digest::SHA256, spki).as_ref(),
-    };
-    let usable = records
-        .value
-        .iter()
-        .filter(|record| records.secure && record.usage == 3 && record.selector == 1)
-        .filter(|record| record.matching == 0 || (record.matching == 1 && record.data.len() == 32));
-    usable.fold(TlsaChoice::Unusable, |choice, record| match choice {
+    let shown = sha256(spki);
+    usable(records).fold(TlsaChoice::Unusable, |choice, digest| match choice {
         TlsaChoice::Match => choice,
-        _ if of_key(record) => TlsaChoice::Match,
+        _ if digest == shown => TlsaChoice::Match,
         _ => TlsaChoice::Mismatch,
     })
 }
 
+/// SHA-256 of the bare keys that records name, by the rule of [`tlsa_choice`]; sixteen at most.
+pub fn tlsa_keys(records: &Told<Vec<Tlsa>>) -> Vec<[u8; 32]> {
+    usable(records).take(KEYS_MAX).collect()
+}
+
+/// The digest of each key that counts; `3 1 0` has the key itself.
+fn usable(records: &Told<Vec<Tlsa>>) -> impl Iterator<Item = [u8; 32]> + '_ {
+    let bare = |record: &&Tlsa| records.secure && record.usage == 3 && record.selector == 1;
+    records.value.iter().filter(bare).filter_map(|record| match record.matching {
+        0 => Some(sha256(&record.data)),
+        1 => record.data.as_slice().try_into().ok(),
+        _ => None,
+    })
+}
+
+fn sha256(octets: &[u8]) -> [u8; 32] {
+    digest::digest(&digest::SHA256, octets).as_ref().try_into().expect("SHA-256 gives 32 octets")
+}
+
 /// Of each family. A host that has more is a balancer's list, and two are enough to find one that lives.
 const ADDRESSES_MAX: usize = 8;
+
+/// Two keys of a roll-over on each of eight hosts behind one name. The purse takes no more.
+const KEYS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::error::DoorError;
-use super::key::{KeyPair, PublicKey};
+use super::key::KeyPair;
 use super::prelude::{Appointment, random};
 use super::profile::{NO_NAME, WrongKeyShown, client_tls};
 use super::purse::Grant;
@@ -67,7 +67,8 @@ pub(super) type Reachable = (SocketAddr, Family);
 /// What every attempt of a client has in common.
 pub(super) struct Common<'a> {
     pub(super) key: Arc<KeyPair>,
-    pub(super) expected: &'a [PublicKey],
+    /// SHA-256 of the keys that the server may show.
+    pub(super) expected: Vec<[u8; 32]>,
     pub(super) transport: &'a Arc<TransportConfig>,
 }
 
@@ -99,7 +100,7 @@ impl Attempt {
     ) -> Result<Self, Miss> {
         let (sender, answers) = mpsc::channel(2);
         let expected = family.socket.expect(nonce, *address, sender);
-        let (tls, wrong) = client_tls(&common.key, common.expected);
+        let (tls, wrong) = client_tls(&common.key, &common.expected);
         let mut config = quinn::ClientConfig::new(tls);
         config
             .transport_config(Arc::clone(common.transport))

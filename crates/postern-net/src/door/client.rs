@@ -98,8 +98,17 @@ pub struct DoorAddress {
     pub addresses: Vec<SocketAddr>,
     /// The keys it may show: one, or two during a roll-over.
     pub keys: Vec<PublicKey>,
+    /// SHA-256 of further keys that it may show (SubjectPublicKeyInfo), as TLSA records have them.
+    pub digests: Vec<[u8; 32]>,
     /// Addresses of its second door ([`Purse::alt`]), for when the first is silent.
     pub alternates: Vec<SocketAddr>,
+}
+
+impl DoorAddress {
+    /// All keys that it may show, as digests.
+    fn expected(&self) -> Vec<[u8; 32]> {
+        self.keys.iter().map(PublicKey::sha256).chain(self.digests.iter().copied()).collect()
+    }
 }
 
 /// Opens doors. Clones share sockets, purse and appointments.
@@ -146,7 +155,7 @@ impl DoorClient {
     /// [`DoorError::Silent`] after [`Deadlines::silence`] for each of the two doors, [`DoorError::Appointment`] at once when
     /// it is later than [`Deadlines::appointment`], and the others as the server answers.
     pub async fn connect(&self, door: &DoorAddress) -> Result<Link, DoorError> {
-        if door.keys.is_empty() {
+        if door.keys.is_empty() && door.digests.is_empty() {
             return Err(DoorError::Address("no key is known of the door"));
         }
         let silent = match self.try_door(door, &door.addresses).await {
@@ -291,7 +300,7 @@ impl DoorClient {
     }
 
     fn common<'a>(&'a self, door: &'a DoorAddress) -> Common<'a> {
-        Common { key: self.inner.key.load_full(), expected: &door.keys, transport: &self.inner.transport }
+        Common { key: self.inner.key.load_full(), expected: door.expected(), transport: &self.inner.transport }
     }
 
     /// The addresses that our sockets can reach. A family that the host does not have is left out.

@@ -244,15 +244,15 @@ fn server_rustls(keys: &KeyPair) -> rustls::ServerConfig {
     config
 }
 
-/// The client's TLS for one attempt: shows `keys`, takes one of `expected`.
+/// The client's TLS for one attempt: shows `keys`, takes a key whose SHA-256 is one of `expected`.
 ///
 /// The second value tells after the attempt whether the server showed another one.
-pub(super) fn client_tls(keys: &KeyPair, expected: &[PublicKey]) -> (Arc<QuicClientConfig>, WrongKeyShown) {
+pub(super) fn client_tls(keys: &KeyPair, expected: &[[u8; 32]]) -> (Arc<QuicClientConfig>, WrongKeyShown) {
     let (config, wrong) = client_rustls(keys, expected);
     (Arc::new(QuicClientConfig::try_from(config).expect("the ring provider has AES-128-GCM")), wrong)
 }
 
-fn client_rustls(keys: &KeyPair, expected: &[PublicKey]) -> (rustls::ClientConfig, WrongKeyShown) {
+fn client_rustls(keys: &KeyPair, expected: &[[u8; 32]]) -> (rustls::ClientConfig, WrongKeyShown) {
     let crypto = crypto();
     let wrong = WrongKeyShown::default();
     let verifier = OneOf {
@@ -341,7 +341,8 @@ impl ClientCertVerifier for AnyKey {
 /// Takes the keys that this server is expected to have.
 #[derive(Debug)]
 struct OneOf {
-    expected: Vec<PublicKey>,
+    /// As TLSA records and known keys have in common: SHA-256.
+    expected: Vec<[u8; 32]>,
     algorithms: WebPkiSupportedAlgorithms,
     wrong: WrongKeyShown,
 }
@@ -356,7 +357,7 @@ impl ServerCertVerifier for OneOf {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let key = PublicKey::from_spki(key).ok();
-        if chain.is_empty() && key.as_ref().is_some_and(|key| self.expected.contains(key)) {
+        if chain.is_empty() && key.as_ref().is_some_and(|key| self.expected.contains(&key.sha256())) {
             return Ok(ServerCertVerified::assertion());
         }
         self.wrong.store(true, Ordering::Relaxed);

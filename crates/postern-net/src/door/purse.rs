@@ -65,6 +65,8 @@ pub struct DoorMemory {
     pub place: Option<AltDoor>,
     /// The keys it had.
     pub keys: Vec<PublicKey>,
+    /// SHA-256 of further keys, from TLSA records that DNSSEC had validated.
+    pub digests: Vec<[u8; 32]>,
     /// What it asked of senders who cannot reach it.
     pub mode: Mode,
     /// For how long, in seconds.

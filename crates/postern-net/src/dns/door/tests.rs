@@ -59,7 +59,11 @@ fn a_tlsa_record_counts_when_it_is_validated_and_names_a_bare_key() {
     check(false, vec![one(3, 1, 1, &hash)], TlsaChoice::Unusable);
     // A certificate, an authority, a cut hash, another hash: not of a bare key.
     for record in [one(3, 0, 1, &hash), one(2, 1, 1, &hash), one(3, 1, 1, &hash[..16]), one(3, 1, 2, &[0; 64])] {
-        check(true, vec![record], TlsaChoice::Unusable);
+        check(true, vec![record.clone()], TlsaChoice::Unusable);
+        assert!(tlsa_keys(&Told { value: vec![record], secure: true, ttl: None }).is_empty());
     }
+    let told = |secure| Told { value: vec![one(3, 1, 0, &KEY), one(3, 1, 1, &[9; 32])], secure, ttl: None };
+    assert_eq!(tlsa_keys(&told(true)), [hash.clone().try_into().expect("32 octets"), [9; 32]]);
+    assert!(tlsa_keys(&told(false)).is_empty());
     check(true, Vec::new(), TlsaChoice::Unusable);
 }

@@ -45,6 +45,7 @@ fn to(rig: &Rig) -> DoorAddress {
         domain: DOMAIN.to_owned(),
         addresses: vec![rig.address],
         keys: vec![rig.key.public().clone()],
+        digests: Vec::new(),
         alternates: Vec::new(),
     }
 }
@@ -146,6 +147,7 @@ async fn a_ticket_token_and_a_connection_id_of_16_octets_arrive_as_specified() {
         domain: DOMAIN.to_owned(),
         addresses: vec![listener.local_addr().expect("bound")],
         keys: vec![options.key.public().clone()],
+        digests: Vec::new(),
         alternates: Vec::new(),
     };
     let client = DoorClient::new(options);
@@ -309,6 +311,7 @@ async fn a_challenge_to_another_nonce_is_not_believed() {
         domain: DOMAIN.to_owned(),
         addresses: vec![listener.local_addr().expect("bound")],
         keys: vec![options.key.public().clone()],
+        digests: Vec::new(),
         alternates: Vec::new(),
     };
     let client = DoorClient::new(options);
@@ -380,6 +383,10 @@ async fn a_server_with_another_key_is_not_talked_to_and_one_of_two_keys_is_enoug
     let second = DoorAddress { addresses: vec![impostor.address], alternates: vec![rig.address], ..to(&rig) };
     client.connect(&second).await.expect("by the second door, which has the key");
     assert!(impostor.idents().is_empty());
+    let by_digest = DoorAddress { keys: vec![other.clone()], digests: vec![rig.key.public().sha256()], ..to(&rig) };
+    client.connect(&by_digest).await.expect("a key of which only the digest is known");
+    let other_digest = DoorAddress { keys: Vec::new(), digests: vec![other.sha256()], ..to(&rig) };
+    assert!(matches!(client.connect(&other_digest).await, Err(DoorError::WrongKey)));
     let both = DoorAddress { keys: vec![other, rig.key.public().clone()], ..to(&rig) };
     client.connect(&both).await.expect("a link");
 }

@@ -35,7 +35,7 @@ async fn both_sides_know_each_other_by_raw_keys_of_either_kind() {
     let p256 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a key").serialize_der();
     let p256 = KeyPair::from_pkcs8(&p256).expect("P-256");
     for (server, client) in [(key(), p256.clone()), (p256, key())] {
-        let expected = [key().public().clone(), server.public().clone()];
+        let expected = [key().public().sha256(), server.public().sha256()];
         let (tls, wrong) = client_rustls(&client, &expected);
         let (far, near, _endpoints) = handshake(server_config(&server, PeerClass::Proven), tls).await;
         let (far, near) = (far.expect("accepted"), near.expect("connected"));
@@ -52,7 +52,7 @@ async fn a_profile_shows_the_key_that_it_was_given_last_to_whoever_expects_eithe
     let copy = profile.clone();
     for shown in [&old, &new] {
         copy.show(shown);
-        let (tls, _) = client_rustls(&key(), &[old.public().clone(), new.public().clone()]);
+        let (tls, _) = client_rustls(&key(), &[old.public().sha256(), new.public().sha256()]);
         let server = quinn::ServerConfig::clone(&profile.of(PeerClass::Known));
         let (_far, near, _endpoints) = handshake(server, tls).await;
         assert_eq!(peer_key(&near.expect("connected")).as_ref(), Some(shown.public()));
@@ -62,7 +62,7 @@ async fn a_profile_shows_the_key_that_it_was_given_last_to_whoever_expects_eithe
 #[tokio::test]
 async fn a_server_with_another_key_is_refused_and_told_apart() {
     let server = key();
-    let (tls, wrong) = client_rustls(&key(), &[key().public().clone()]);
+    let (tls, wrong) = client_rustls(&key(), &[key().public().sha256()]);
     let (far, near, _endpoints) = handshake(server_config(&server, PeerClass::Proven), tls).await;
     assert!(wrong.load(Ordering::Relaxed));
     assert!(matches!(near, Err(ConnectionError::TransportError(_))), "{near:?}");
@@ -72,7 +72,7 @@ async fn a_server_with_another_key_is_refused_and_told_apart() {
 #[tokio::test]
 async fn another_application_protocol_is_refused() {
     let server = key();
-    let (mut tls, wrong) = client_rustls(&key(), &[server.public().clone()]);
+    let (mut tls, wrong) = client_rustls(&key(), &[server.public().sha256()]);
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let (_far, near, _endpoints) = handshake(server_config(&server, PeerClass::Proven), tls).await;
     // Alert 120, no_application_protocol (RFC 7301 section 3.2).
@@ -85,7 +85,7 @@ async fn another_application_protocol_is_refused() {
 async fn a_client_without_a_key_or_with_a_certificate_is_refused() {
     let server = key();
     let verifier = || OneOf {
-        expected: vec![server.public().clone()],
+        expected: vec![server.public().sha256()],
         algorithms: crypto().signature_verification_algorithms,
         wrong: WrongKeyShown::default(),
     };
@@ -138,7 +138,7 @@ async fn hoard(near: &quinn::Connection, streams: &mut Vec<quinn::SendStream>) -
 async fn a_hoarder_gets_the_streams_and_the_window_of_its_class_and_no_more() {
     for class in [PeerClass::Stranger, PeerClass::Proven] {
         let (server, client) = (key(), key());
-        let (tls, _) = client_rustls(&client, &[server.public().clone()]);
+        let (tls, _) = client_rustls(&client, &[server.public().sha256()]);
         let (far, near, _endpoints) = handshake(server_config(&server, class), tls).await;
         let (far, near) = (far.expect("accepted"), near.expect("connected"));
         let limits = class.limits();

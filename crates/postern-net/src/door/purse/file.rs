@@ -21,7 +21,7 @@ use super::{AltDoor, DoorMemory, Grant, Record};
 
 /// A record has eight tickets of 200 octets, some keys and names. Larger: not a record.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// Keys remembered of a door. More than a record in DNS can hold: not a record.
+/// Keys remembered of a door, and digests of keys. More than is taken from DNS: not a record.
 const KEYS_MAX: usize = 16;
 const HEADER: &str = "postern purse 1 ";
 const SUFFIX: &str = "purse";
@@ -58,6 +58,8 @@ struct StoredDoor {
     #[serde(default)]
     place: Option<StoredAlt>,
     keys: Vec<String>,
+    #[serde(default)]
+    digests: Vec<String>,
     enforce: bool,
     max_age_s: u64,
     learned_s: u64,
@@ -203,6 +205,7 @@ fn to_stored(domain: &str, record: &Record) -> Stored {
     let door = |door: &DoorMemory| StoredDoor {
         place: door.place.as_ref().map(stored_place),
         keys: door.keys.iter().map(ToString::to_string).collect(),
+        digests: door.digests.iter().map(|digest| STANDARD.encode(digest)).collect(),
         enforce: door.mode == Mode::Enforce,
         max_age_s: door.max_age_s,
         learned_s: door.learned_s,
@@ -221,7 +224,7 @@ fn to_stored(domain: &str, record: &Record) -> Stored {
 fn from_stored(stored: Stored) -> Option<(String, Record)> {
     let name = |text: &str| !text.is_empty() && text.len() <= NAME_BYTES_MAX;
     let host_ok = stored.alt.as_ref().is_none_or(|alt| name(&alt.host));
-    let keys = stored.door.as_ref().map_or(0, |door| door.keys.len());
+    let keys = stored.door.as_ref().map_or(0, |door| door.keys.len().max(door.digests.len()));
     if !name(&stored.domain) || !host_ok || stored.tickets.len() > PURSE_MAX || keys > KEYS_MAX {
         return None;
     }
@@ -230,11 +233,13 @@ fn from_stored(stored: Stored) -> Option<(String, Record)> {
         let key = STANDARD.decode(stored.key).ok()?.try_into().ok()?;
         Some(Grant { ticket, key, expires_s: stored.expires_s })
     };
+    let digest = |text: &String| STANDARD.decode(text).ok()?.try_into().ok();
     let door = match stored.door {
         None => None,
         Some(door) => Some(DoorMemory {
             place: door.place.map(|place| AltDoor { host: place.host, port: place.port }),
             keys: door.keys.iter().map(|key| key.parse().ok()).collect::<Option<_>>()?,
+            digests: door.digests.iter().map(digest).collect::<Option<_>>()?,
             mode: if door.enforce { Mode::Enforce } else { Mode::Prefer },
             max_age_s: door.max_age_s,
             learned_s: door.learned_s,

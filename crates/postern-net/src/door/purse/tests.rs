@@ -29,6 +29,7 @@ fn memory() -> DoorMemory {
     DoorMemory {
         place: Some(AltDoor { host: "mx.friend.example".to_owned(), port: 2526 }),
         keys: vec![key],
+        digests: vec![[7; 32]],
         mode: Mode::Enforce,
         max_age_s: 600,
         learned_s: NOW,

@@ -50,7 +50,7 @@ fn rig(responder: &Responder, class: PeerClass, rules: Rules) -> Rig {
     let client = quinn::Endpoint::client(here).expect("a socket");
     let streams_max = class.limits().streams as usize;
     let dial: Dial<String> = Arc::new(move || {
-        let (tls, _) = client_tls(&client_key, &[server_key.public().clone()]);
+        let (tls, _) = client_tls(&client_key, &[server_key.public().sha256()]);
         let mut config = quinn::ClientConfig::new(tls);
         config.transport_config(Arc::new(client_transport()));
         let connecting = client.connect_with(config, to, NO_NAME);
@@ -154,6 +154,7 @@ async fn a_link_of_the_door_client_is_a_road() {
         domain: "friend.example".to_owned(),
         addresses: vec![rig.address],
         keys: vec![rig.key.public().clone()],
+        digests: Vec::new(),
         alternates: Vec::new(),
     };
     let link = crate::door::DoorClient::new(options).connect(&door).await.expect("a link");
