@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use postern_net::client::{Deadlines, Failure, Protocol, SendError, TlsWanted};
 use postern_net::door::courier::{Carried, Courier, CourierError};
+use postern_net::mx::proven_by;
 use postern_net::tls::authenticated_config;
 use tokio::time::Instant;
 
@@ -244,7 +245,8 @@ impl Outward {
                 worker.remote.send_mx(&options.mx, domain, &TlsWanted::WhenOffered, parcel, worker.random()).await
             }
             (Route::Mx, Some(known)) => {
-                let config = authenticated_config(known.expected(domain), &options.roots);
+                let expected = proven_by(&options.mx.names, &options.policies, known.expected(domain)).await;
+                let config = authenticated_config(expected, &options.roots);
                 let tls = TlsWanted::Authenticated(config);
                 worker.remote.send_mx(&options.mx, domain, &tls, parcel, worker.random()).await
             }

@@ -10,8 +10,9 @@ use arc_swap::ArcSwap;
 use postern_drain::{Closed, Doors, Drain, DrainOptions, OutboundOptions, PinnedDoor, Route, RouteTable};
 use postern_net::dns::Mx;
 use postern_net::door::{AltDoor, Purse};
-use postern_net::mx::MxFinder;
+use postern_net::mx::{MxFinder, Policies};
 use postern_net::published::Roots;
+use postern_net::sts::FetchOptions;
 use postern_proto::door::{CloseCode, Mode as DoorMode};
 use postern_proto::envelope::Via;
 use postern_proto::mode::Mode;
@@ -64,7 +65,12 @@ impl World {
             org: "us.example".into(),
         };
         let mx = MxFinder { port: hop.port, loopback: true, ..MxFinder::new(zone.clone()) };
-        let outbound = OutboundOptions { mx, roots: Roots::Mozilla, doors: Some(doors) };
+        let outbound = OutboundOptions {
+            mx,
+            roots: Roots::Mozilla,
+            policies: Policies::new(FetchOptions::default()),
+            doors: Some(doors),
+        };
         let options = DrainOptions { outbound: Some(outbound), concurrency_max: 3, ..options };
         let mut table = RouteTable { relay: Some(Route::Mx), ..RouteTable::new(Route::parse(&hop.smtp()).unwrap()) };
         change(&mut table);

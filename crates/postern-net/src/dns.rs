@@ -102,7 +102,7 @@ impl Resolver {
     ///
     /// # Errors
     /// [`DnsError`].
-    pub async fn mx(&self, domain: &str) -> Result<Vec<Mx>, DnsError> {
+    pub async fn mx(&self, domain: &str) -> Result<Told<Vec<Mx>>, DnsError> {
         let mx = |data: RData| match data {
             RData::MX(mx) => {
                 let host = mx.exchange.to_lowercase().to_ascii();
@@ -110,9 +110,12 @@ impl Resolver {
             }
             _ => None,
         };
-        let mut servers: Vec<Mx> = self.ask(domain, RecordType::MX).await?.into_iter().filter_map(mx).collect();
-        servers.sort();
-        Ok(servers)
+        let sorted = |all: Vec<RData>| {
+            let mut servers: Vec<Mx> = all.into_iter().filter_map(mx).collect();
+            servers.sort();
+            servers
+        };
+        Ok(self.told(domain, RecordType::MX).await?.map(sorted))
     }
 
     /// The IPv4 addresses of a name; of a DNS list, its answers (RFC 5782 section 2.1).

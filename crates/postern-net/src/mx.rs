@@ -4,16 +4,19 @@
 //! within bounds. It asks names through [`Names`], sends no mail and remembers nothing; when and how often a
 //! domain is tried is the drain's.
 
-use std::fmt;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use postern_proto::reply::{Enhanced, Reply};
 
 use crate::client::{Connection, Connector, Failure, TlsWanted};
-use crate::dns::{DnsError, Mx, Published, Resolver, Told};
+use crate::dns::{DnsError, Mx};
+
+mod names;
+mod proof;
+
+pub use names::{Names, Pending};
+pub use proof::{Policies, proven_by};
 
 /// Servers of a domain that are looked at. The largest lists have a dozen, and who cannot be reached at eight is
 /// away. Beyond: those of the lowest preference are left out.
@@ -22,39 +25,6 @@ const HOSTS_MAX: usize = 8;
 const ADDRESSES_EACH_MAX: usize = 4;
 /// Connections tried in one attempt. With the connector's 30 s each this bounds an attempt to four minutes.
 const CONNECTS_MAX: usize = 8;
-
-/// An answer that is on its way.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// What outbound mail asks of DNS; the tests have answers of their own.
-pub trait Names: fmt::Debug + Send + Sync {
-    /// The domain's mail servers; none is an empty list.
-    fn mx<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Vec<Mx>, DnsError>>;
-    /// All addresses of a host.
-    fn addresses<'a>(&'a self, host: &'a str) -> Pending<'a, Result<Vec<IpAddr>, DnsError>>;
-    /// What the domain has published of its postern.
-    fn door<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Option<Published>, DnsError>>;
-    /// SHA-256 of the keys that validated TLSA records give the postern at this place.
-    fn door_keys<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>>;
-}
-
-impl Names for Resolver {
-    fn mx<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Vec<Mx>, DnsError>> {
-        Box::pin(Self::mx(self, domain))
-    }
-
-    fn addresses<'a>(&'a self, host: &'a str) -> Pending<'a, Result<Vec<IpAddr>, DnsError>> {
-        Box::pin(async move { Ok(Self::addresses(self, host).await?.value) })
-    }
-
-    fn door<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Option<Published>, DnsError>> {
-        Box::pin(self.door_record(domain))
-    }
-
-    fn door_keys<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>> {
-        Box::pin(Self::door_keys(self, host, port))
-    }
-}
 
 /// How mail servers are found.
 #[derive(Clone, Debug)]
@@ -132,7 +102,7 @@ impl MxFinder {
             return if own { Err(loops(domain)) } else { Ok(vec![(domain.to_owned(), literal)]) };
         }
         let failed = |error: DnsError| MxFault::Failed(Failure::Connect(error.to_string()));
-        let records = self.names.mx(domain).await.map_err(failed)?;
+        let records = self.names.mx(domain).await.map_err(failed)?.value;
         let implicit = records.is_empty();
         let servers = order(records, domain, &self.own_names, random)?;
         let mut resolved = Vec::new();

@@ -18,7 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::sts::{Policy, PolicyMode};
 
 /// A TLSA record (RFC 6698 section 2.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tlsa {
     /// 2: the authority in the chain; 3: the server's own certificate. 0 and 1 are not for SMTP.
     pub usage: u8,
@@ -123,9 +123,15 @@ pub fn refusals(
     refusals
 }
 
+/// Whether one of the records, usable and validated, is of the server at `host` that shows this chain (RFC 7672 section 3.1).
+pub(crate) fn is_certified(chain: &[Vec<u8>], records: &[Tlsa], host: &str, now_unix_s: u64) -> bool {
+    Certificates::read(chain)
+        .is_some_and(|certificates| records.iter().any(|record| certificates.matches(record, host, now_unix_s)))
+}
+
 impl Tlsa {
     /// RFC 7672 section 3.1.3: usages 0 and 1 "SHOULD" be unusable for SMTP.
-    fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         let length = match self.matching {
             0 => !self.data.is_empty(),
             1 => self.data.len() == digest::SHA256_OUTPUT_LEN,

@@ -1,7 +1,7 @@
 //! MTA-STS (RFC 8461): a domain's policy about its mail servers, read and fetched over HTTPS.
 //!
 //! Parsing is pure. Fetching is bounded in size and time, follows no redirect, and can be pointed at
-//! an address and an authority of a test. Used by `postern check`.
+//! an address and an authority of a test. Used by `postern check`, and where only a proven mail server will do (`mx/proof.rs`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -160,7 +160,8 @@ impl Known {
         Expected {
             domain: domain.to_owned(),
             hosts: if self.place_is_secure { vec![self.place.host.clone()] } else { Vec::new() },
-            keys: self.place.keys.iter().map(|key| key.spki().to_vec()).collect(),
+            keys: self.place.keys.iter().map(PublicKey::sha256).chain(self.place.digests.iter().copied()).collect(),
+            tlsa: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use postern_net::door::courier::{Pending, Road};
 use postern_net::door::{DoorAddress, DoorClient, DoorError, PublicKey, Purse};
-use postern_net::mx::MxFinder;
+use postern_net::mx::{MxFinder, Policies};
 use postern_net::published::Roots;
 use postern_proto::door::Mode;
 
@@ -20,6 +20,8 @@ pub struct OutboundOptions {
     pub mx: MxFinder,
     /// Authorities whose word counts where only a proven server will do.
     pub roots: Roots,
+    /// MTA-STS policies, for the same.
+    pub policies: Policies,
     /// Posterns; `None`: everything goes by MX.
     pub doors: Option<Doors>,
 }

@@ -10,6 +10,7 @@ use postern_net::dns::{DnsError, Mx, Published, Told};
 use postern_net::door::courier::{Octets, Pending, Road};
 use postern_net::door::{DoorAddress, KeyPair, PublicKey};
 use postern_net::mx::{self, Names};
+use postern_net::published::Tlsa;
 use postern_proto::door::{DoorRecord, Mode};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream};
 
@@ -207,10 +208,10 @@ impl Zone {
 }
 
 impl Names for Zone {
-    fn mx<'a>(&'a self, domain: &'a str) -> mx::Pending<'a, Result<Vec<Mx>, DnsError>> {
+    fn mx<'a>(&'a self, domain: &'a str) -> mx::Pending<'a, Result<Told<Vec<Mx>>, DnsError>> {
         let host = || vec![Mx { preference: 10, host: format!("mx.{domain}") }];
         let answer = self.mx.get(domain).cloned().unwrap_or_else(host);
-        Box::pin(async { Ok(answer) })
+        Box::pin(async { Ok(Told { value: answer, secure: false, ttl: None }) })
     }
 
     fn addresses<'a>(&'a self, host: &'a str) -> mx::Pending<'a, Result<Vec<IpAddr>, DnsError>> {
@@ -231,5 +232,13 @@ impl Names for Zone {
             let value = answer.ok_or_else(|| DnsError::Timeout(host.to_owned()))?;
             Ok(Told { secure: !value.is_empty(), value, ttl: Some(std::time::Duration::from_secs(TTL_S / 2)) })
         })
+    }
+
+    fn mail_tlsa<'a>(&'a self, _host: &'a str) -> mx::Pending<'a, Result<Told<Vec<Tlsa>>, DnsError>> {
+        Box::pin(async { Ok(Told { value: Vec::new(), secure: false, ttl: None }) })
+    }
+
+    fn sts_id<'a>(&'a self, _domain: &'a str) -> mx::Pending<'a, Result<Option<String>, DnsError>> {
+        Box::pin(async { Ok(None) })
     }
 }

@@ -65,7 +65,7 @@ async fn published_records_are_read() {
     let resolver = resolver(zone, PATIENCE).await;
     let expected = Tlsa { usage: 3, selector: 1, matching: 1, data: vec![7; 32] };
     assert_eq!(resolver.tlsa("mx.example.org", 25).await, Ok(vec![expected]));
-    let servers = resolver.mx("example.org").await.expect("servers");
+    let servers = resolver.mx("example.org").await.expect("servers").value;
     assert_eq!(servers[0], Mx { preference: 10, host: "mx.example.org".to_owned() });
     assert_eq!(servers.len(), 2);
     assert_eq!(resolver.mta_sts_id("example.org").await, Ok(Some("20260101".to_owned())));

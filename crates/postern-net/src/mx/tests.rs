@@ -1,15 +1,22 @@
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
 
 use super::*;
+use crate::dns::{Published, Told};
 use crate::hop;
-use crate::published::Roots;
+use crate::published::{Roots, Tlsa};
 use crate::tls::{Expected, authenticated_config};
 
 /// Answers of the test's own; what is not there is empty, `fail.…` fails.
 #[derive(Debug, Default)]
-struct Book {
-    mx: HashMap<String, Vec<Mx>>,
-    addresses: HashMap<String, Vec<IpAddr>>,
+pub(super) struct Book {
+    pub(super) mx: HashMap<String, Vec<Mx>>,
+    pub(super) addresses: HashMap<String, Vec<IpAddr>>,
+    /// Domains whose MX records are validated.
+    pub(super) signed: Vec<&'static str>,
+    /// Validated.
+    pub(super) tlsa: HashMap<&'static str, Vec<Tlsa>>,
+    pub(super) sts_id: Mutex<Option<&'static str>>,
 }
 
 fn failing<T>(name: &str) -> Option<Result<T, DnsError>> {
@@ -17,9 +24,10 @@ fn failing<T>(name: &str) -> Option<Result<T, DnsError>> {
 }
 
 impl Names for Book {
-    fn mx<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Vec<Mx>, DnsError>> {
-        let answer = failing(domain).unwrap_or_else(|| Ok(self.mx.get(domain).cloned().unwrap_or_default()));
-        Box::pin(async { answer })
+    fn mx<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Told<Vec<Mx>>, DnsError>> {
+        let value = failing(domain).unwrap_or_else(|| Ok(self.mx.get(domain).cloned().unwrap_or_default()));
+        let secure = self.signed.contains(&domain);
+        Box::pin(async move { Ok(Told { value: value?, secure, ttl: None }) })
     }
 
     fn addresses<'a>(&'a self, host: &'a str) -> Pending<'a, Result<Vec<IpAddr>, DnsError>> {
@@ -34,10 +42,22 @@ impl Names for Book {
     fn door_keys<'a>(&'a self, _host: &'a str, _port: u16) -> Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>> {
         Box::pin(async { Ok(Told { value: Vec::new(), secure: false, ttl: None }) })
     }
+
+    fn mail_tlsa<'a>(&'a self, host: &'a str) -> Pending<'a, Result<Told<Vec<Tlsa>>, DnsError>> {
+        let value = failing(host).unwrap_or_else(|| Ok(self.tlsa.get(host).cloned().unwrap_or_default()));
+        // As of a zone that is not signed.
+        let secure = !host.starts_with("plain.");
+        Box::pin(async move { Ok(Told { value: value?, secure, ttl: None }) })
+    }
+
+    fn sts_id<'a>(&'a self, _domain: &'a str) -> Pending<'a, Result<Option<String>, DnsError>> {
+        let id = self.sts_id.lock().unwrap().map(str::to_owned);
+        Box::pin(async { Ok(id) })
+    }
 }
 
 /// `10 a, 20 b` as records; `.` is the empty name.
-fn records(text: &str) -> Vec<Mx> {
+pub(super) fn records(text: &str) -> Vec<Mx> {
     let record = |text: &str| {
         let (preference, host) = text.trim().split_once(' ').expect("a preference");
         Mx { preference: preference.parse().expect("a number"), host: host.trim_end_matches('.').to_owned() }
@@ -50,6 +70,7 @@ fn finder(mx: &[(&str, &str)], addresses: &[(&str, &str)]) -> MxFinder {
     let book = Book {
         mx: mx.iter().map(|(domain, text)| ((*domain).to_owned(), records(text))).collect(),
         addresses: addresses.iter().map(|(host, text)| ((*host).to_owned(), parse(text))).collect(),
+        ..Book::default()
     };
     MxFinder { own_names: vec!["us.example".into()], ..MxFinder::new(Arc::new(book)) }
 }

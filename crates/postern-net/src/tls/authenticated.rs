@@ -2,21 +2,23 @@
 //!
 //! MX records are mostly unsigned, so the name of the server that they give proves nothing: whoever forged it
 //! has a good certificate for it. What counts is the domain itself, a host that was learnt in a way that cannot be
-//! forged, a name below the domain, or a key that was pinned.
+//! forged, a name below the domain, or a key that was pinned; and for a server that has validated TLSA records, those, and
+//! then no authority (RFC 7672 section 2.2; RFC 8461 section 2: a policy does not override DANE).
 
 use std::sync::Arc;
 
+use ring::digest;
 use rustls::ClientConfig;
 use rustls::DigitallySignedStruct;
 use rustls::SignatureScheme;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring;
+use rustls::crypto::ring as provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::client_builder;
-use crate::published::Roots;
+use crate::published::{Roots, Tlsa, is_certified};
 
 /// Who the server has to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,8 +27,10 @@ pub struct Expected {
     pub domain: String,
     /// Hosts that are known to be the domain's without doubt, lower case.
     pub hosts: Vec<String>,
-    /// Keys that are good whatever the certificate says, SubjectPublicKeyInfo in DER.
-    pub keys: Vec<Vec<u8>>,
+    /// Keys that are good whatever the certificate says: SHA-256 of the SubjectPublicKeyInfo.
+    pub keys: Vec<[u8; 32]>,
+    /// Validated TLSA records that can be used, by host in lower case. A host is named once, and has one at least.
+    pub tlsa: Vec<(String, Vec<Tlsa>)>,
 }
 
 /// A configuration that takes nobody else.
@@ -34,7 +38,7 @@ pub struct Expected {
 /// # Panics
 /// Never: the ring provider serves the default versions, and a verifier with roots can be built.
 pub fn authenticated_config(expected: Expected, roots: &Roots) -> Arc<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider::default_provider());
     let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots.store()), provider.clone()).build();
     let verifier = Authenticated { expected, by_roots: built.ok(), provider: provider.clone() };
     Arc::new(
@@ -55,7 +59,8 @@ impl Authenticated {
         let parsed = X509Certificate::from_der(certificate);
         parsed.is_ok_and(|(_, certificate)| {
             let key = certificate.tbs_certificate.subject_pki.raw;
-            self.expected.keys.iter().any(|expected| expected == key)
+            let shown = digest::digest(&digest::SHA256, key);
+            self.expected.keys.iter().any(|expected| expected == shown.as_ref())
         })
     }
 
@@ -80,9 +85,18 @@ impl ServerCertVerifier for Authenticated {
         if self.has_expected_key(end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
+        let server = server_name.to_str().to_ascii_lowercase();
+        if let Some((_, records)) = self.expected.tlsa.iter().find(|(host, _)| *host == server) {
+            let chain: Vec<Vec<u8>> =
+                std::iter::once(end_entity).chain(intermediates).map(|der| der.to_vec()).collect();
+            return if is_certified(&chain, records, &server, now.as_secs()) {
+                Ok(ServerCertVerified::assertion())
+            } else {
+                Err(rustls::Error::General("its TLSA records are of another certificate".to_owned()))
+            };
+        }
         let mut failure = rustls::Error::General("nothing is known that would prove this server".to_owned());
         let Some(verifier) = &self.by_roots else { return Err(failure) };
-        let server = server_name.to_str().to_ascii_lowercase();
         for name in self.names(&server) {
             let Ok(name) = ServerName::try_from(name.to_owned()) else { continue };
             match verifier.verify_server_cert(end_entity, intermediates, &name, ocsp_response, now) {

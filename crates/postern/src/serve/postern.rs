@@ -13,8 +13,9 @@ use postern_drain::{Doors, OutboundOptions, PinnedDoor};
 use postern_identity::keys::KeyDesk;
 use postern_net::dns::{Resolver, ResolverOptions};
 use postern_net::door::{DoorClient, DoorClientOptions, PublicKey, Purse};
-use postern_net::mx::MxFinder;
+use postern_net::mx::{MxFinder, Policies};
 use postern_net::published::Roots;
+use postern_net::sts::FetchOptions;
 use postern_proto::door::Mode;
 use postern_proto::door::limits::PORT_DEFAULT;
 use postern_proto::envelope::Via;
@@ -106,7 +107,8 @@ pub(super) fn outbound(config: &Config, own: Option<&OwnKeys>, peers: &DoorPeers
         (Some(own), Some(domain)) => Some(doors(config, own, domain, peers)?),
         _ => None,
     };
-    Ok(OutboundOptions { mx, roots: Roots::Mozilla, doors })
+    let policies = Policies::new(FetchOptions { roots: Roots::Mozilla, ..FetchOptions::default() });
+    Ok(OutboundOptions { mx, roots: Roots::Mozilla, policies, doors })
 }
 
 fn doors(config: &Config, own: &OwnKeys, domain: String, peers: &DoorPeers) -> Result<Doors, Failure> {

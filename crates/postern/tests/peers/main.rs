@@ -11,6 +11,7 @@ mod filters;
 mod forged;
 mod judged;
 mod matrix;
+mod proven;
 mod refused;
 mod relayed;
 mod sites;

@@ -26,10 +26,10 @@ const DOOR: u16 = 2526;
 const RELAY: u16 = 2587;
 const DNS_HOST: u8 = 3;
 /// A link that goes dead is noticed, and given up, after deadlines of its own.
-const LONG: Duration = Duration::from_secs(240);
+pub(super) const LONG: Duration = Duration::from_secs(240);
 
 /// A host with a Postfix that sends all mail through Postern, and has the mailboxes of the domain.
-struct Site {
+pub(super) struct Site {
     host: u8,
     domain: &'static str,
     mailbox: PathBuf,
@@ -38,12 +38,12 @@ struct Site {
 }
 
 /// Both sites and what they stand on. Dropped in this order: servers before their network.
-struct World {
-    alpha: Site,
-    beta: Site,
+pub(super) struct World {
+    pub(super) alpha: Site,
+    pub(super) beta: Site,
     _name_servers: Vec<Guard>,
     _zones: Zones,
-    network: Network,
+    pub(super) network: Network,
 }
 
 /// A site before its server starts: DNS must have its key first.
@@ -112,13 +112,24 @@ impl Plan {
 impl World {
     /// Everything up; `None` where the peers are missing.
     fn start() -> Option<Self> {
+        Self::start_with(3, |_, _, _| ()).map(|(world, ())| world)
+    }
+
+    /// The same on a network with so many hosts, after `publish` has changed the zones (alpha's, beta's), or added some, and
+    /// started what it needs for them.
+    pub(super) fn start_with<T>(
+        hosts: u8,
+        publish: impl FnOnce(&Peers, &Network, &mut Vec<Zone>) -> T,
+    ) -> Option<(Self, T)> {
         let peers = Peers::need(&[&[SWAKS, NSD, UNBOUND, KEYGEN, SIGN], &postfix::NEEDS[..]].concat())?;
-        let network = Network::new(3);
+        let network = Network::new(hosts);
         let alpha = Plan::make(&peers, &network, 1, "alpha.example", "ann");
         let beta = Plan::make(&peers, &network, 2, "beta.example", "bob");
         let at = |port: u16| SocketAddr::from((Network::address(DNS_HOST), port));
         let (authority, resolver) = (at(5353), at(53));
-        let zones = Zones::write(&peers, authority, &[alpha.zone(), beta.zone()]);
+        let mut published = vec![alpha.zone(), beta.zone()];
+        let more = publish(&peers, &network, &mut published);
+        let zones = Zones::write(&peers, authority, &published);
         let name_servers = network.on(DNS_HOST, || {
             let servers =
                 vec![zones.start_nsd(&peers, authority), zones.start_unbound(&peers, resolver, authority, true)];
@@ -128,18 +139,18 @@ impl World {
             servers
         });
         let (alpha, beta) = (alpha.start(&network, &zones), beta.start(&network, &zones));
-        Some(Self { alpha, beta, _name_servers: name_servers, _zones: zones, network })
+        Some((Self { alpha, beta, _name_servers: name_servers, _zones: zones, network }, more))
     }
 
     /// A user of `site` hands mail to the Postfix there.
-    fn send(&self, site: &Site, from: &str, to: &str, message: &[u8]) {
+    pub(super) fn send(&self, site: &Site, from: &str, to: &str, message: &[u8]) {
         let peers = Peers::need(&[SWAKS]).expect("it was there a moment ago");
         let talk = self.network.on(site.host, || swaks(&peers, site.postfix.port, from, &[to], message, &[]));
         assert!(talk.taken, "{}", talk.text);
     }
 
     /// The mail at `site` as soon as `count` messages are there; in no order.
-    fn arrived(&self, site: &Site, count: usize) -> Vec<Vec<u8>> {
+    pub(super) fn arrived(&self, site: &Site, count: usize) -> Vec<Vec<u8>> {
         let what = format!("{count} messages at {}", site.domain);
         let found = wait_within(LONG, &what, || {
             let found = maildir::messages(&site.mailbox);
@@ -156,22 +167,22 @@ impl Site {
     }
 
     /// A counter of mail that left.
-    fn outbound(&self, name: &str) -> u64 {
+    pub(super) fn outbound(&self, name: &str) -> u64 {
         counter(&self.status(), &format!("/drain/outbound/{name}"))
     }
 
     /// A counter of the postern here.
-    fn door(&self, name: &str) -> u64 {
+    pub(super) fn door(&self, name: &str) -> u64 {
         counter(&self.status(), &format!("/door/{name}"))
     }
 
     /// Connections to port 25.
-    fn port_25(&self) -> u64 {
+    pub(super) fn port_25(&self) -> u64 {
         counter(&self.status(), &format!("/doors/smtp {}:25/accepted", Network::address(self.host)))
     }
 
     /// What waits is tried now.
-    fn retry_all(&self) {
+    pub(super) fn retry_all(&self) {
         for line in self.postern.command(postern(), &["queue", "ls", "--json"]).lines() {
             let item: Value = serde_json::from_str(line).expect("a line for each message");
             let id = item["id"].as_str().expect("each has an id");
@@ -181,7 +192,7 @@ impl Site {
     }
 
     /// Another process on the same data, as if its silences had begun `earlier`.
-    fn restart_later(&mut self, network: &Network, earlier: Duration) {
+    pub(super) fn restart_later(&mut self, network: &Network, earlier: Duration) {
         let host = self.host;
         let purse = self.postern.data().join("door/purse");
         let postern = &mut self.postern;
@@ -205,7 +216,7 @@ fn counter(status: &Value, path: &str) -> u64 {
 }
 
 /// A message that is easily damaged, from this author; `mark` tells it from others.
-fn message_of(author: &str, mark: &str) -> Vec<u8> {
+pub(super) fn message_of(author: &str, mark: &str) -> Vec<u8> {
     let old = awkward_message();
     let first = old.windows(2).position(|pair| pair == b"\r\n").expect("a first line") + 2;
     assert!(old.starts_with(b"From: "));
@@ -215,7 +226,7 @@ fn message_of(author: &str, mark: &str) -> Vec<u8> {
 }
 
 /// Every one of `sent` is among `stored`, byte for byte; the trace fields of each, in the order of `sent`.
-fn same(stored: &[Vec<u8>], sent: &[(&str, Vec<u8>)]) -> Vec<String> {
+pub(super) fn same(stored: &[Vec<u8>], sent: &[(&str, Vec<u8>)]) -> Vec<String> {
     let find = |mark: &str| {
         let line = format!("X-Mark: {mark}");
         let of_mark = |stored: &&Vec<u8>| stored.windows(line.len()).any(|part| part == line.as_bytes());

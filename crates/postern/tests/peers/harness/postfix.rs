@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
@@ -90,7 +91,16 @@ impl Postfix {
         })
     }
 
-    fn start_with_door(peers: &Peers, setup: &Setup<'_>, door: fn(u16) -> String) -> Self {
+    /// For everybody on a network, on port 25 of this address.
+    pub(crate) fn start_at(peers: &Peers, setup: &Setup<'_>, address: Ipv4Addr) -> Self {
+        Self::start_with_door(peers, setup, |port| {
+            format!(
+                "127.0.0.1:{port} inet n - n - - smtpd\n{address}:25 inet n - n - - smtpd -o smtpd_peername_lookup=no"
+            )
+        })
+    }
+
+    fn start_with_door(peers: &Peers, setup: &Setup<'_>, door: impl FnOnce(u16) -> String) -> Self {
         let scratch = Scratch::new("postfix");
         scratch.dir("queue/pid", Owner::Caller);
         for (queue, mode) in QUEUES {
