@@ -30,6 +30,7 @@ mod letter;
 mod options;
 mod place;
 mod tlsa;
+mod unanswered;
 
 pub(crate) use known::Known;
 use letter::{author_of, mail};
@@ -43,7 +44,7 @@ pub(crate) struct Outward {
     hostname: String,
     posterns: RefCell<HashMap<Box<str>, Rc<Postern>>>,
     use_mx: RefCell<UseMx>,
-    unanswered: tlsa::Unanswered,
+    unanswered: unanswered::Unanswered,
 }
 
 /// A domain with a door.
@@ -69,7 +70,7 @@ struct Errand<'a> {
 impl Outward {
     pub(crate) fn new(options: Option<OutboundOptions>, hostname: String) -> Self {
         let (posterns, use_mx) = (RefCell::default(), RefCell::default());
-        Self { options, hostname, posterns, use_mx, unanswered: tlsa::Unanswered::default() }
+        Self { options, hostname, posterns, use_mx, unanswered: unanswered::Unanswered::default() }
     }
 
     /// Delivers to recipients of one far domain: one outcome each, and how its servers are.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use postern_drain::{Closed, Doors, Drain, DrainOptions, OutboundOptions, PinnedDoor, Route, RouteTable};
-use postern_net::dns::Mx;
+use postern_net::dns::{Binding, Mx};
 use postern_net::door::{AltDoor, Purse};
 use postern_net::mx::{MxFinder, Policies};
 use postern_net::published::Roots;
@@ -418,6 +418,22 @@ async fn a_signed_tlsa_record_adds_a_key_to_a_signed_record_and_wins_over_an_uns
         }
         assert_eq!((world.door.knocks(), world.hop.got().len()), (2, 0));
     }
+}
+
+#[tokio::test]
+async fn a_service_binding_has_the_place_and_the_record_the_keys() {
+    let world = World::new(Manners::default()).await;
+    world.publish(DoorMode::Prefer, true);
+    let binding = Binding { host: "bound.far.example".into(), port: 4000 };
+    world.zone.bindings.lock().unwrap().insert("far.example".to_owned(), binding);
+    // TLSA records are asked for at that place.
+    world.zone.tlsa.lock().unwrap().insert("bound.far.example".to_owned(), Some(vec![[7; 32]]));
+    world.send(BOB, LETTER).await;
+    world.site.until_empty().await;
+    let asked = &world.door.asked()[0];
+    assert_eq!((asked.addresses[0].port(), asked.keys.len(), asked.digests.len()), (4000, 1, 1));
+    let place = world.purse.memory("far.example").unwrap().place;
+    assert_eq!(place, Some(AltDoor { host: "bound.far.example".into(), port: 4000 }));
 }
 
 #[tokio::test]

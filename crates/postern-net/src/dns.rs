@@ -2,8 +2,9 @@
 //!
 //! Owns the resolver (hickory; its types stay in here) and the time a question may take. Answers are
 //! values; an answer that says "nothing there" is an empty one, not an error. Whether an answer is
-//! validated (DNSSEC) is in `dns/trust.rs`, what is asked for the postern in `dns/door.rs`.
+//! validated (DNSSEC) is in `dns/trust.rs`, what is asked for the postern in `dns/door.rs` and `dns/binding.rs`.
 
+mod binding;
 mod door;
 mod trust;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
+pub use self::binding::Binding;
 pub use self::door::{NoRecord, Published, TlsaChoice, choose, tlsa_choice, tlsa_keys};
 use self::trust::Engine;
 pub use self::trust::{DnsTrust, ResolverOptions, Told};

@@ -2,13 +2,17 @@
 //!
 //! The purse is on disk and syncs: it is asked on threads that may block. Called by `outward`.
 
+use std::time::Duration;
+
+use postern_net::dns::{Binding, Told};
 use postern_net::door::{AltDoor, DoorMemory, PublicKey, Purse};
 use postern_net::mx::Names;
 use postern_net::tls::Expected;
 use postern_proto::door::Mode;
 use postern_proto::door::limits::PORT_DEFAULT;
 
-use super::tlsa::{Unanswered, accepted, remembered};
+use super::tlsa::{accepted, remembered};
+use super::unanswered::Unanswered;
 use super::{Doors, PinnedDoor, Place, Source};
 use crate::outbound;
 use crate::worker::now_unix_ms;
@@ -59,31 +63,42 @@ impl Known {
             since_s: None,
             memory,
         };
+        let secure = source.is_some_and(Source::is_secure);
+        // A pin has its place and its keys, and what is only written down of the domain need not cost more questions.
+        let asks = pin.is_none() && matches!(source, Some(Source::Published { .. }));
+        let binding = if asks {
+            unanswered.ask((format!("_postern.{domain}").into(), 0), names.door_binding(domain)).await
+        } else {
+            None
+        };
         // Where the memory counts, an answer about the place counts as little as one about the keys.
         known.place = match (&record, old_place) {
             (_, Some(place)) => Place { host: place.host, port: place.port, ..Place::default() },
-            (Some(record), None) => {
-                let host = record.host.clone().unwrap_or_else(|| domain.to_owned());
-                Place { host, port: record.port, ..Place::default() }
-            }
+            (Some(record), None) => Place::of(domain, record, secure, binding.as_ref()),
             (None, None) => Place { host: domain.to_owned(), port: PORT_DEFAULT, ..Place::default() },
         };
         match (source, record, fresh) {
             (Some(Source::Published { secure }), Some(record), fresh) => {
                 let key = |der: &Vec<u8>| PublicKey::from_spki(der).ok();
                 let keys = record.keys.iter().filter_map(key).collect();
-                // A pin has its keys, and what is only written down of the domain need not cost a question.
-                let told = if pin.is_none() { unanswered.ask(names, &known.place).await } else { None };
-                let (digests, digests_ttl_s) = told.unwrap_or_else(|| {
-                    let digests = remembered(fresh.as_ref(), &known.place);
-                    // Or whoever blocks this question could make a key that was withdrawn last for ever.
-                    known.since_s = fresh.as_ref().filter(|_| !digests.is_empty()).map(|memory| memory.learned_s);
-                    (digests, u64::MAX)
-                });
-                let digests_ttl_s = if digests.is_empty() { u64::MAX } else { digests_ttl_s };
-                (known.place.keys, known.place.digests) = accepted(secure, keys, digests);
+                let Place { host, port, .. } = &known.place;
+                let tlsa = if asks {
+                    unanswered.ask((host.as_str().into(), *port), names.door_keys(host, *port)).await
+                } else {
+                    None
+                };
                 // One spoofed answer must not pin a wrong key: an unsigned record is held on to as DNS would hold it.
-                let ttl_s = ttl_s.unwrap_or(0).min(digests_ttl_s);
+                let ttl_s = ttl_s.unwrap_or(0).min(shortest(binding.as_ref(), tlsa.as_ref()));
+                let digests = tlsa.map_or_else(
+                    || {
+                        let digests = remembered(fresh.as_ref(), &known.place);
+                        // Or whoever blocks this question could make a key that was withdrawn last for ever.
+                        known.since_s = fresh.as_ref().filter(|_| !digests.is_empty()).map(|memory| memory.learned_s);
+                        digests
+                    },
+                    |told| told.value,
+                );
+                (known.place.keys, known.place.digests) = accepted(secure, keys, digests);
                 let held_s = if secure { record.max_age_s } else { record.max_age_s.min(ttl_s) };
                 (known.mode, known.max_age_s) = (record.mode, held_s);
             }
@@ -177,6 +192,14 @@ impl Known {
             silent_since_s,
         }
     }
+}
+
+/// Seconds for which answers beside an unsigned record may be kept; those that say nothing bound nothing.
+fn shortest(binding: Option<&Told<Option<Binding>>>, tlsa: Option<&Told<Vec<[u8; 32]>>>) -> u64 {
+    let binding = binding.filter(|told| told.value.is_some()).map(|told| told.ttl);
+    let tlsa = tlsa.filter(|told| !told.value.is_empty()).map(|told| told.ttl);
+    let seconds = |ttl: Option<Duration>| ttl.map_or(0, |ttl| ttl.as_secs());
+    binding.into_iter().chain(tlsa).map(seconds).min().unwrap_or(u64::MAX)
 }
 
 /// The second door of a domain.

@@ -5,9 +5,11 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use postern_net::dns::{Binding, Told};
 use postern_net::door::courier::Dial;
 use postern_net::door::{DoorAddress, PublicKey};
 use postern_net::mx::Names;
+use postern_proto::door::DoorRecord;
 
 use super::{Doors, OutboundOptions, known};
 use crate::outbound::Closed;
@@ -20,6 +22,19 @@ pub(crate) struct Place {
     pub(crate) keys: Vec<PublicKey>,
     /// SHA-256 of further keys, from validated TLSA records.
     pub(crate) digests: Vec<[u8; 32]>,
+}
+
+impl Place {
+    /// Where a record says that the door is, or a service binding: that is preferred, if it is as hard to forge as the record.
+    /// Otherwise one spoofed answer could name a host whose signed TLSA record then adds a key to a signed record.
+    pub(super) fn of(domain: &str, record: &DoorRecord, secure: bool, binding: Option<&Told<Option<Binding>>>) -> Self {
+        let counts = |told: &&Told<Option<Binding>>| told.secure || !secure;
+        if let Some(Binding { host, port }) = binding.filter(counts).and_then(|told| told.value.as_ref()) {
+            return Self { host: host.clone(), port: *port, ..Self::default() };
+        }
+        let host = record.host.clone().unwrap_or_else(|| domain.to_owned());
+        Self { host, port: record.port, ..Self::default() }
+    }
 }
 
 /// Opens the door of today's place, with the second one that is not published behind it.
@@ -56,3 +71,6 @@ async fn resolve(names: &dyn Names, host: &str, port: u16) -> Vec<SocketAddr> {
 pub(super) fn lock(place: &Mutex<Place>) -> std::sync::MutexGuard<'_, Place> {
     place.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

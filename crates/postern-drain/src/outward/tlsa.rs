@@ -2,15 +2,9 @@
 //!
 //! A signed TLSA record binds a key to a host; that the host is the domain's says the record at `_postern.DOMAIN` alone. So its
 //! keys are worth what that record is worth, and never more: they are held on to with a signed one, and from an unsigned one
-//! neither bind nor enforce anything. Owns the choice of keys, and which places gave no answer lately. Called by `known`.
-
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::time::Duration;
+//! neither bind nor enforce anything. Pure. Called by `known`.
 
 use postern_net::door::{DoorMemory, PublicKey};
-use postern_net::mx::Names;
-use tokio::time::Instant;
 
 use super::Place;
 
@@ -36,50 +30,6 @@ pub(super) fn remembered(memory: Option<&DoorMemory>, place: &Place) -> Vec<Dige
     };
     memory.filter(same).map_or_else(Vec::new, |memory| memory.digests.clone())
 }
-
-/// Places whose TLSA question failed lately. There are name servers that never answer this kind of question (RFC 7672 section
-/// 2.1 knows them), and then each message would wait for the resolver to give up.
-#[derive(Debug, Default)]
-pub(crate) struct Unanswered {
-    until: RefCell<HashMap<(Box<str>, u16), Instant>>,
-}
-
-impl Unanswered {
-    /// The keys, and for how many seconds the answer may be kept. `None`: there is no answer.
-    pub(super) async fn ask(&self, names: &dyn Names, place: &Place) -> Option<(Vec<Digest>, u64)> {
-        if self.holds(place) {
-            return None;
-        }
-        match names.door_keys(&place.host, place.port).await {
-            Ok(told) => Some((told.value, told.ttl.map_or(0, |ttl| ttl.as_secs()))),
-            Err(error) => {
-                tracing::debug!(host = place.host, port = place.port, %error, "TLSA records of a postern cannot be asked for");
-                self.remember(place);
-                None
-            }
-        }
-    }
-
-    fn holds(&self, place: &Place) -> bool {
-        let until = self.until.borrow();
-        until.get(&(place.host.as_str().into(), place.port)).is_some_and(|until| Instant::now() < *until)
-    }
-
-    fn remember(&self, place: &Place) {
-        let (mut all, now) = (self.until.borrow_mut(), Instant::now());
-        if all.len() >= UNANSWERED_MAX {
-            all.retain(|_, until| now < *until);
-        }
-        if all.len() < UNANSWERED_MAX {
-            all.insert((place.host.as_str().into(), place.port), now + UNANSWERED);
-        }
-    }
-}
-
-/// For so long such a place is not asked about again: a message in a minute waits, the others do not.
-const UNANSWERED: Duration = Duration::from_secs(60);
-/// As many as doors are remembered, 300 octets each at most. Full: a further one is asked about each time.
-const UNANSWERED_MAX: usize = 1_024;
 
 #[cfg(test)]
 mod tests;

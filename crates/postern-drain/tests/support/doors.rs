@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use postern_drain::{Closed, Opener};
-use postern_net::dns::{DnsError, Mx, Published, Told};
+use postern_net::dns::{Binding, DnsError, Mx, Published, Told};
 use postern_net::door::courier::{Octets, Pending, Road};
 use postern_net::door::{DoorAddress, KeyPair, PublicKey};
 use postern_net::mx::{self, Names};
@@ -194,7 +194,9 @@ pub struct Zone {
     pub addresses: HashMap<String, IpAddr>,
     /// Digests in signed TLSA records by the host of a door; `None` fails.
     pub tlsa: Mutex<HashMap<String, Option<Vec<[u8; 32]>>>>,
-    /// How often these were asked for.
+    /// Signed service bindings, by domain.
+    pub bindings: Mutex<HashMap<String, Binding>>,
+    /// How often TLSA records were asked for.
     pub tlsa_asked: AtomicUsize,
 }
 
@@ -225,10 +227,16 @@ impl Names for Zone {
         Box::pin(async move { if fails { Err(DnsError::Timeout(domain.to_owned())) } else { Ok(answer) } })
     }
 
+    fn door_binding<'a>(&'a self, domain: &'a str) -> mx::Pending<'a, Result<Told<Option<Binding>>, DnsError>> {
+        let value = self.bindings.lock().unwrap().get(domain).cloned();
+        let ttl = Some(std::time::Duration::from_secs(TTL_S));
+        Box::pin(async move { Ok(Told { secure: value.is_some(), value, ttl }) })
+    }
+
     fn door_keys<'a>(&'a self, host: &'a str, _port: u16) -> mx::Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>> {
-        self.tlsa_asked.fetch_add(1, Ordering::SeqCst);
         let answer = self.tlsa.lock().unwrap().get(host).cloned().unwrap_or(Some(Vec::new()));
         Box::pin(async move {
+            self.tlsa_asked.fetch_add(1, Ordering::SeqCst);
             let value = answer.ok_or_else(|| DnsError::Timeout(host.to_owned()))?;
             Ok(Told { secure: !value.is_empty(), value, ttl: Some(std::time::Duration::from_secs(TTL_S / 2)) })
         })

@@ -1,8 +1,7 @@
 //! What a domain says about its postern, and where that is.
 //!
 //! Owns the choice among records: one that counts, or none. Never decides how far a record is trusted; it
-//! says whether it was validated, and who asks decides. The service binding at the same name (SVCB) is not
-//! asked for: it would be a second question for each domain, and says nothing that the TXT record does not.
+//! says whether it was validated, and who asks decides.
 
 use std::net::IpAddr;
 

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 
-use crate::dns::{DnsError, Mx, Published, Resolver, Told};
+use crate::dns::{Binding, DnsError, Mx, Published, Resolver, Told};
 use crate::published::Tlsa;
 
 /// An answer that is on its way.
@@ -21,6 +21,8 @@ pub trait Names: fmt::Debug + Send + Sync {
     fn addresses<'a>(&'a self, host: &'a str) -> Pending<'a, Result<Vec<IpAddr>, DnsError>>;
     /// What the domain has published of its postern.
     fn door<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Option<Published>, DnsError>>;
+    /// The place that a service binding of the domain gives its postern.
+    fn door_binding<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Told<Option<Binding>>, DnsError>>;
     /// SHA-256 of the keys that validated TLSA records give the postern at this place.
     fn door_keys<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>>;
     /// TLSA records of a mail server, at `_25._tcp.HOST`. They count only when `secure`.
@@ -40,6 +42,10 @@ impl Names for Resolver {
 
     fn door<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Option<Published>, DnsError>> {
         Box::pin(self.door_record(domain))
+    }
+
+    fn door_binding<'a>(&'a self, domain: &'a str) -> Pending<'a, Result<Told<Option<Binding>>, DnsError>> {
+        Box::pin(Self::door_binding(self, domain))
     }
 
     fn door_keys<'a>(&'a self, host: &'a str, port: u16) -> Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>> {

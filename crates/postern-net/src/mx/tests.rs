@@ -2,7 +2,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use super::*;
-use crate::dns::{Published, Told};
+use crate::dns::{Binding, Published, Told};
 use crate::hop;
 use crate::published::{Roots, Tlsa};
 use crate::tls::{Expected, authenticated_config};
@@ -37,6 +37,10 @@ impl Names for Book {
 
     fn door<'a>(&'a self, _domain: &'a str) -> Pending<'a, Result<Option<Published>, DnsError>> {
         Box::pin(async { Ok(None) })
+    }
+
+    fn door_binding<'a>(&'a self, _domain: &'a str) -> Pending<'a, Result<Told<Option<Binding>>, DnsError>> {
+        Box::pin(async { Ok(Told { value: None, secure: false, ttl: None }) })
     }
 
     fn door_keys<'a>(&'a self, _host: &'a str, _port: u16) -> Pending<'a, Result<Told<Vec<[u8; 32]>>, DnsError>> {

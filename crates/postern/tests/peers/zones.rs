@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use postern_identity::keys::{KeyDesk, KeyOptions, KeyProof, KeyQuestion, NotNow, ProvenBy, Unproven};
-use postern_net::dns::{DnsTrust, Resolver, ResolverOptions, TlsaChoice, tlsa_choice};
+use postern_net::dns::{Binding, DnsTrust, Resolver, ResolverOptions, TlsaChoice, tlsa_choice};
 use postern_net::door::{KeyPair, PublicKey};
 use postern_proto::door::PeerClass;
 
@@ -21,6 +21,7 @@ fn key() -> PublicKey {
 fn zone(name: &str, signed: Signed, txt: &PublicKey, tlsa: &PublicKey) -> Zone {
     let records = format!(
         "_postern TXT \"v=postern1; host=mx.{name}; key={txt}\"\n\
+         _postern SVCB 1 bound.{name}. alpn=postern-smtp/1 port=4000\n\
          _smtp-client TLSA {tlsa}\n\
          _2526._quic.mx TLSA {tlsa}\n\
          mx A 192.0.2.1\n\
@@ -91,6 +92,12 @@ async fn a_signed_domain_is_secure_an_unsigned_one_is_not_and_a_forged_one_fails
             let records = resolver.door_tlsa(&format!("mx.{domain}.example"), 2526).await.expect("an answer");
             assert_eq!(tlsa_choice(&records, tlsa.spki()), expected, "{domain} at {server}");
         }
+        for (domain, secure) in [("nsec.example", true), ("nsec3.example", true), ("plain.example", false)] {
+            let told = resolver.door_binding(domain).await.expect("an answer");
+            let bound = Binding { host: format!("bound.{domain}"), port: 4000 };
+            assert_eq!((told.value, told.secure), (Some(bound), secure), "{domain} at {server}");
+        }
+        assert_eq!(resolver.door_binding("nowhere.nsec.example").await.expect("an answer").value, None, "{server}");
         let addresses = resolver.addresses("mx.nsec.example").await.expect("an answer");
         assert_eq!((addresses.value.len(), addresses.secure), (2, true));
         assert!(!resolver.addresses("mx.plain.example").await.expect("an answer").secure);
