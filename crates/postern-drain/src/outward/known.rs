@@ -89,15 +89,12 @@ impl Known {
                 };
                 // One spoofed answer must not pin a wrong key: an unsigned record is held on to as DNS would hold it.
                 let ttl_s = ttl_s.unwrap_or(0).min(shortest(binding.as_ref(), tlsa.as_ref()));
-                let digests = tlsa.map_or_else(
-                    || {
-                        let digests = remembered(fresh.as_ref(), &known.place);
-                        // Or whoever blocks this question could make a key that was withdrawn last for ever.
-                        known.since_s = fresh.as_ref().filter(|_| !digests.is_empty()).map(|memory| memory.learned_s);
-                        digests
-                    },
-                    |told| told.value,
-                );
+                // What is remembered of them grows no younger, or whoever blocks the question could make a key that was
+                // withdrawn last for ever; and gives way when the record is written down again, or he could make the
+                // memory of that run out.
+                let young = fresh.filter(|memory| !is_due(memory, now_s) && tlsa.is_none());
+                let digests = tlsa.map_or_else(|| remembered(young.as_ref(), &known.place), |told| told.value);
+                known.since_s = young.filter(|_| !digests.is_empty()).map(|memory| memory.learned_s);
                 (known.place.keys, known.place.digests) = accepted(secure, keys, digests);
                 let held_s = if secure { record.max_age_s } else { record.max_age_s.min(ttl_s) };
                 (known.mode, known.max_age_s) = (record.mode, held_s);
@@ -109,19 +106,24 @@ impl Known {
             _ => known.source = None,
         }
         if known.source == Some(Source::Published { secure: true }) {
-            let memory = known.memory_at(now_s, known.silent_since_s());
-            let stale = |old: &DoorMemory| {
-                let same = DoorMemory { learned_s: memory.learned_s, ..old.clone() } == memory;
-                !same || now_s.saturating_sub(old.learned_s) >= (memory.max_age_s / 4).min(LEARN_AGAIN_S)
-            };
-            if known.memory.as_ref().is_none_or(stale) {
-                keep(doors, domain, Some(memory.clone())).await;
-                known.memory = Some(memory);
-            }
+            known.write_down(doors, domain, now_s).await;
         }
         match pin {
             Some(pin) => known.pinned(pin),
             None => known,
+        }
+    }
+
+    /// Remembers a signed record, when there is news in it or that is due.
+    async fn write_down(&mut self, doors: &Doors, domain: &str, now_s: u64) {
+        let memory = self.memory_at(now_s, self.silent_since_s());
+        let stale = |old: &DoorMemory| {
+            let same = DoorMemory { learned_s: memory.learned_s, ..old.clone() } == memory;
+            !same || is_due(old, now_s)
+        };
+        if self.memory.as_ref().is_none_or(stale) {
+            keep(doors, domain, Some(memory.clone())).await;
+            self.memory = Some(memory);
         }
     }
 
@@ -220,5 +222,10 @@ async fn keep(doors: &Doors, domain: &str, memory: Option<DoorMemory>) {
     }
 }
 
-/// A record that did not change is written down again this often, so that `max_age` counts from the last look.
+/// Whether it is time to write a record down again that did not change, so that `max_age` counts from the last look.
+fn is_due(memory: &DoorMemory, now_s: u64) -> bool {
+    now_s.saturating_sub(memory.learned_s) >= (memory.max_age_s / 4).min(LEARN_AGAIN_S)
+}
+
+/// At least this often.
 const LEARN_AGAIN_S: u64 = 24 * 3600;
