@@ -4,6 +4,7 @@
 //! It changes nothing, except that it opens and closes addresses and connects to next hops.
 
 mod certificate;
+mod door;
 mod judging;
 mod next_hop;
 mod place;
@@ -73,6 +74,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
             next_hop::check(&config, &key, route, &mut findings).await;
         }
         certificate::check(&config, &mut findings).await;
+        door::check(&config, &mut findings).await;
         judging::check_filters(&config, &mut findings).await;
         judging::check_lists(&config, &mut findings).await;
     });

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
+use serde_json::Value;
+
 use super::harness::postern;
 
 /// A next hop that greets and answers EHLO with these extensions, for as long as the test runs.
@@ -89,29 +91,44 @@ fn missing_files_and_users_are_wrong() {
     check("[domain.\"b.example\"]\nmode = \"hold\"", 0, &["not among the accepted domains"]);
 }
 
-/// A resolver that knows one TLSA record, of another certificate, whatever is asked; TXT is empty.
-fn resolver_with_tlsa() -> SocketAddr {
-    const TLSA: [u8; 2] = [0, 52];
+const TLSA: u16 = 52;
+const TXT: u16 = 16;
+
+/// A resolver that answers with one record's data what `answer` knows, by lower-case name and type, and otherwise that
+/// there is no such name.
+fn resolver(answer: impl Fn(&str, u16) -> Option<Vec<u8>> + Send + 'static) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("free");
     let addr = socket.local_addr().expect("bound");
     std::thread::spawn(move || {
         let mut question = [0; 1500];
-        while let Ok((length, peer)) = socket.recv_from(&mut question) {
+        while let Ok((_, peer)) = socket.recv_from(&mut question) {
             // Header, then the one question: labels up to a zero, type, class.
-            let labels = question[12..length].iter().position(|byte| *byte == 0).unwrap_or(0);
-            let end = 12 + labels + 5;
-            let answers = u8::from(question[end - 4..end - 2] == TLSA);
+            let (mut name, mut at) = (String::new(), 12);
+            while question[at] != 0 {
+                let label = &question[at + 1..=at + usize::from(question[at])];
+                name += &format!("{}.", String::from_utf8_lossy(label).to_lowercase());
+                at += 1 + label.len();
+            }
+            let kind = [question[at + 1], question[at + 2]];
+            let data = answer(name.trim_end_matches('.'), u16::from_be_bytes(kind));
+            let code = if data.is_some() { 0x80 } else { 0x83 };
             let mut reply = question[..2].to_vec();
-            reply.extend_from_slice(&[0x81, 0x80, 0, 1, 0, answers, 0, 0, 0, 0]);
-            reply.extend_from_slice(&question[12..end]);
-            if answers == 1 {
-                reply.extend_from_slice(&[0xc0, 12, 0, 52, 0, 1, 0, 0, 0, 60, 0, 35, 3, 1, 1]);
-                reply.extend_from_slice(&[7; 32]);
+            reply.extend_from_slice(&[0x81, code, 0, 1, 0, u8::from(data.is_some()), 0, 0, 0, 0]);
+            reply.extend_from_slice(&question[12..at + 5]);
+            if let Some(data) = data {
+                let length = u16::try_from(data.len()).expect("short").to_be_bytes();
+                reply.extend_from_slice(&[0xc0, 12, kind[0], kind[1], 0, 1, 0, 0, 0, 60, length[0], length[1]]);
+                reply.extend_from_slice(&data);
             }
             let _ = socket.send_to(&reply, peer);
         }
     });
     addr
+}
+
+/// A resolver that knows one TLSA record, of another certificate, whatever is asked.
+fn resolver_with_tlsa() -> SocketAddr {
+    resolver(|_, kind| (kind == TLSA).then(|| [&[3, 1, 1][..], &[7; 32]].concat()))
 }
 
 #[test]
@@ -133,32 +150,12 @@ fn a_certificate_that_published_tlsa_would_refuse_is_told_with_the_record_that_w
 /// A name server of a list: 127.0.0.2 below each zone of `lists` has an entry; `everything.example`
 /// lists everybody, `closed.example` says that it answers nobody here.
 fn resolver_with_lists() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("free");
-    let addr = socket.local_addr().expect("bound");
-    std::thread::spawn(move || {
-        let mut question = [0; 1500];
-        while let Ok((length, peer)) = socket.recv_from(&mut question) {
-            let labels = question[12..length].iter().position(|byte| *byte == 0).unwrap_or(0);
-            let end = 12 + labels + 5;
-            let name = String::from_utf8_lossy(&question[13..12 + labels]).to_lowercase();
-            let answer = match name.as_str() {
-                name if name.contains("closed") => Some([127, 255, 255, 254]),
-                name if name.contains("everything") => Some([127, 0, 0, 2]),
-                name if name.contains("good") && name.starts_with('2') => Some([127, 0, 0, 2]),
-                _ => None,
-            };
-            let mut reply = question[..2].to_vec();
-            let code = if answer.is_some() { 0x80 } else { 0x83 };
-            reply.extend_from_slice(&[0x81, code, 0, 1, 0, u8::from(answer.is_some()), 0, 0, 0, 0]);
-            reply.extend_from_slice(&question[12..end]);
-            if let Some(address) = answer {
-                reply.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-                reply.extend_from_slice(&address);
-            }
-            let _ = socket.send_to(&reply, peer);
-        }
-    });
-    addr
+    resolver(|name, _| match name {
+        name if name.contains("closed") => Some(vec![127, 255, 255, 254]),
+        name if name.contains("everything") => Some(vec![127, 0, 0, 2]),
+        name if name.contains("good") && name.starts_with('2') => Some(vec![127, 0, 0, 2]),
+        _ => None,
+    })
 }
 
 #[test]
@@ -176,4 +173,58 @@ fn a_filter_that_does_not_judge_is_wrong() {
     let gone = TcpListener::bind("127.0.0.1:0").expect("free").local_addr().expect("bound");
     let text = format!("[filter.rspamd]\nuse = \"rspamd:{gone}\"\n");
     check(&text, 1, &["WRONG  filter rspamd", "cannot be reached", "collected unjudged"]);
+}
+
+#[test]
+fn a_postern_whose_records_name_another_key_is_told_and_one_whose_own_stand_there_is_well() {
+    let dir = tempfile::tempdir().expect("scratch");
+    let at = |records: Value| {
+        let records = records["records"].as_array().expect("some").clone();
+        let server = resolver(move |name, kind| {
+            let kind_name = if kind == TXT { "TXT" } else { "TLSA" };
+            let is_it = |record: &&Value| record["name"] == format!("{name}.") && record["type"] == kind_name;
+            let data = records.iter().find(is_it)?["data"].as_str()?;
+            Some(match kind {
+                TXT => data.as_bytes().chunks(255).flat_map(|part| [&[part.len() as u8][..], part].concat()).collect(),
+                TLSA => [&[3, 1, 1][..], &hex(data.rsplit(' ').next()?)].concat(),
+                _ => return None,
+            })
+        });
+        let text = format!(
+            "hostname = \"mx.ours.example\"\n[dns]\nresolver = \"{server}\"\n[smtp]\nlisten = \"127.0.0.1:0\"\n\
+             [door]\nlisten = \"127.0.0.1:0\"\n[recipients]\n\"ours.example\" = \"any\"\n"
+        );
+        fs::write(dir.path().join("postern.toml"), text).expect("written");
+    };
+    let records = || {
+        let said = postern(dir.path(), &["identity", "dns", "--json", "-c", "postern.toml"]);
+        serde_json::from_str::<Value>(&said.out).unwrap_or_else(|_| panic!("{}", said.err))
+    };
+    let check = |expected: &[&str], unexpected: &str| {
+        let said = postern(dir.path(), &["check", "postern.toml"]);
+        for part in expected {
+            assert!(said.out.contains(part), "lacks {part}:\n{}", said.out);
+        }
+        assert!(!said.out.contains(unexpected), "{}", said.out);
+    };
+    at(serde_json::json!({ "records": [] }));
+    check(&["postern: its key will be made at the first start"], "WRONG  postern");
+    let own = records();
+    check(&["postern: none of its domains has a record in DNS"], "WRONG  postern");
+    at(own.clone());
+    check(&["ok     postern: 1 of 1 domains name our key in DNS"], "WRONG  postern");
+    // The key is lost, and another one is made: what is published is of the old one.
+    fs::remove_file(dir.path().join("postern-data/door/key")).expect("there");
+    assert_ne!(records(), own);
+    let wrong = [
+        "WRONG  postern: _postern.ours.example: it names another key than ours",
+        "WRONG  postern: the TLSA records at _2526._quic.mx.ours.example name another key",
+        "WRONG  postern: the TLSA records at _smtp-client.ours.example name another key",
+    ];
+    check(&wrong, "domains name our key");
+}
+
+fn hex(digits: &str) -> Vec<u8> {
+    let digit = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("hex");
+    (0..digits.len()).step_by(2).map(digit).collect()
 }

@@ -66,7 +66,7 @@ async fn policy(resolver: &Resolver, domain: &str) -> Result<Option<Policy>, Dns
 }
 
 /// Whether public DNS can know this name (RFC 6761, RFC 6762, RFC 2606).
-fn is_public(name: &str) -> bool {
+pub(super) fn is_public(name: &str) -> bool {
     const RESERVED: [&str; 7] = ["localhost", "example", "test", "invalid", "local", "internal", "arpa"];
     const EXAMPLES: [&str; 3] = ["example.com", "example.net", "example.org"];
     let Some((_, top)) = name.rsplit_once('.') else { return false };
@@ -75,9 +75,9 @@ fn is_public(name: &str) -> bool {
 }
 
 /// For one question; a person waits.
-const QUESTION_WAIT: Duration = Duration::from_secs(4);
-/// Domains whose policy is looked up.
-const DOMAINS_MAX: usize = 20;
+pub(super) const QUESTION_WAIT: Duration = Duration::from_secs(4);
+/// Domains whose records are looked up.
+pub(super) const DOMAINS_MAX: usize = 20;
 
 #[cfg(test)]
 mod tests {
