@@ -2,13 +2,14 @@
 
 mod stage;
 
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use postern_proto::envelope::Refusal;
 use postern_proto::mode::Mode;
 use postern_proto::reply::{Enhanced, Reply};
 use postern_spool::{BodySource, Fate, Lane};
-use stage::Door;
+use stage::{Door, PATIENCE};
 
 const BODY: &str = "Subject: x\r\n\r\nHello\r\n";
 
@@ -103,8 +104,8 @@ fn stopping_ends_idle_sessions_at_once_and_closes_the_listener() {
     client.expect("220 ");
     let addr = door.addr();
     let began = std::time::Instant::now();
-    door.stop();
-    assert!(began.elapsed() < Duration::from_secs(5));
+    door.stop(2 * PATIENCE);
+    assert!(began.elapsed() < PATIENCE, "no message is under way, and the grace was waited for");
     assert!(client.line().starts_with("421 4.3.2"));
     assert!(std::net::TcpStream::connect(addr).is_err());
 }
@@ -136,41 +137,37 @@ fn a_client_that_pipelines_without_end_does_not_keep_a_friend_from_the_receipt()
     friend.expect("220 ");
     let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let addr = door.addr();
+    let said = std::sync::Arc::new(AtomicUsize::new(0));
     let flood = std::thread::spawn({
-        let stop = stop.clone();
-        move || pipeline_without_end(addr, &stop)
+        let (stop, said) = (stop.clone(), said.clone());
+        move || pipeline_without_end(addr, &stop, &said)
     });
-    let mut slowest = Duration::ZERO;
-    for _ in 0..20 {
-        let began = std::time::Instant::now();
+    // Before the busy thread handed its requests over, the reply came when the flood ended: never, here, which the client
+    // does not wait for. At least this much of a flood, however slow the machine is.
+    let mut sent = 0;
+    while sent < 20 || said.load(Relaxed) <= 1_000 {
         assert!(friend.send_message(BODY).starts_with("250 2.0.0 Queued"));
-        slowest = slowest.max(began.elapsed());
+        sent += 1;
     }
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let said = flood.join().unwrap();
-    assert!(said > 1_000, "the flood was none: {said} commands");
-    // Before the busy thread handed its requests over, the reply came when the flood ended: never,
-    // here. The bound is no measurement.
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    stop.store(true, Relaxed);
+    flood.join().unwrap();
 }
 
 /// Names one recipient for ever, and comes again whenever it is thrown out: there always is a
-/// command to be read. Returns how many were said.
-fn pipeline_without_end(addr: std::net::SocketAddr, stop: &std::sync::atomic::AtomicBool) -> usize {
+/// command to be read. Counts how many were said.
+fn pipeline_without_end(addr: std::net::SocketAddr, stop: &std::sync::atomic::AtomicBool, said: &AtomicUsize) {
     use std::io::{Read, Write};
-    let mut said = 0;
-    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+    while !stop.load(Relaxed) {
         let Ok(mut stream) = std::net::TcpStream::connect(addr) else { continue };
         let mut reader = stream.try_clone().unwrap();
         let reading = std::thread::spawn(move || while matches!(reader.read(&mut [0; 65536]), Ok(n) if n > 0) {});
         let hello = b"EHLO flood.example\r\nMAIL FROM:<>\r\n";
         let mut alive = stream.write_all(hello).is_ok();
-        while alive && !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        while alive && !stop.load(Relaxed) {
             alive = stream.write_all(&b"RCPT TO:<ann@example.com>\r\n".repeat(200)).is_ok();
-            said += 200;
+            said.fetch_add(200, Relaxed);
         }
         drop(stream.shutdown(std::net::Shutdown::Both));
         drop(reading.join());
     }
-    said
 }

@@ -4,13 +4,13 @@ mod stage;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postern_proto::mode::Mode;
 use postern_spool::Lane;
 use postern_trust::Evidence;
 use postern_trust::pressure::{Level, Pressure};
-use stage::{Client, Door, Judged};
+use stage::{Client, Door, Judged, PATIENCE};
 
 const BODY: &str = "Subject: x\r\n\r\nHello\r\n";
 /// In the network that the tests pin.
@@ -135,10 +135,16 @@ fn under_pressure_an_idle_stranger_goes_and_an_idle_friend_stays() {
 #[test]
 fn who_speaks_before_the_greeting_is_noted_and_served() {
     let (door, mut hands) = Door::judging(Judged::default());
-    let mut early = door.connect_from(hands.suspect);
-    early.write(b"EHLO early.example\r\n");
-    early.expect("220 ");
-    early.expect("250-");
+    // The greeting of a suspect waits for 3 s; on a machine that stands still for as long the first words come too late.
+    for _ in 0..20 {
+        let mut early = door.connect_from(hands.suspect);
+        early.write(b"EHLO early.example\r\n");
+        early.expect("220 ");
+        early.expect("250-");
+        if door.stats().early_talkers > 0 {
+            break;
+        }
+    }
     assert_eq!(door.stats().early_talkers, 1);
     assert!(hands.evidence().contains(&Evidence::EarlyTalker { ip: hands.suspect.into() }));
 }
@@ -211,10 +217,19 @@ fn memory_beyond_a_class_share_is_not_read_into() {
         // Never ended, and below the size at which a body goes to the disk.
         hoarder.write_what_fits("x".repeat(70).as_str(), 1_000);
     }
+    let held = || {
+        let held = door.crowd().held_bytes.iter().sum::<u64>();
+        assert!(held <= HELD_MAX, "{held} octets are held");
+        held
+    };
+    let until = Instant::now() + PATIENCE;
+    while held() <= HELD_MAX / 2 {
+        assert!(Instant::now() < until, "{} octets are held", held());
+        std::thread::yield_now();
+    }
     // Two ticks: whoever waits for room has looked again.
     door.runtime().block_on(async { tokio::time::sleep(Duration::from_millis(600)).await });
-    let held = door.crowd().held_bytes.iter().sum::<u64>();
-    assert!(held <= HELD_MAX && held > HELD_MAX / 2, "{held} octets are held");
+    assert!(held() > HELD_MAX / 2);
     let mut friend = door.connect_from(FRIEND);
     friend.expect("220 ");
     assert!(friend.send_message(BODY).starts_with("250 2.0.0 Queued"));

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use postern_net::door::endpoint_config;
-use postern_proto::door::PeerClass;
-use quinn::{Endpoint, Incoming, TokioRuntime};
+use postern_proto::door::{CloseCode, PeerClass};
+use quinn::{Endpoint, Incoming, TokioRuntime, VarInt};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
@@ -103,6 +103,11 @@ pub(super) async fn run(site: Site<'_>, mut stopped: watch::Receiver<Option<Dura
     if ended == Ended::Stopped {
         // Peers close with their last replies acknowledged.
         let _late = tokio::time::timeout(limits::LINGER, endpoint.wait_idle()).await;
+        // Who has not is told why, also in the middle of a message: what is merely dropped says nothing, and the peer would
+        // wait for its own silence to end. The second wait is for the packet that says so to be sent.
+        let code = CloseCode::ShuttingDown;
+        endpoint.close(VarInt::from_u32(code.code()), code.as_str().as_bytes());
+        let _unheard = tokio::time::timeout(limits::LINGER, endpoint.wait_idle()).await;
     }
     attendants.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(ended)
@@ -141,7 +146,7 @@ impl Listener<'_> {
         for begun in 1.. {
             let Some((class, attempt)) = self.pool.next() else { break };
             let Attempt { incoming, admission, came } = attempt;
-            let deadline = came + Duration::from_secs(class.limits().handshake_s);
+            let deadline = came + self.options.handshake.unwrap_or(Duration::from_secs(class.limits().handshake_s));
             if Instant::now() >= deadline {
                 count(&self.stats.waited_too_long);
                 incoming.ignore();

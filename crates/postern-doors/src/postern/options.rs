@@ -31,6 +31,8 @@ pub struct PosternOptions {
     pub admission: Option<Admission>,
     /// Where callouts are remembered.
     pub callouts: Option<CalloutCache>,
+    /// From the first packet to IDENT, whatever the class; `None`: as long as the class may.
+    pub handshake: Option<Duration>,
     /// No connection lives longer, whatever its class; `None`: as long as its class may.
     pub lifetime_max: Option<Duration>,
     /// [`limits::PEERS_MAX_DEFAULT`].
@@ -60,6 +62,7 @@ impl PosternOptions {
             session,
             admission: None,
             callouts: None,
+            handshake: None,
             lifetime_max: None,
             peers_max: limits::PEERS_MAX_DEFAULT,
             streams_max: limits::STREAMS_MAX_DEFAULT,

@@ -18,6 +18,7 @@ use rustls::pki_types::{
 };
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
+use crate::blunt::PATIENCE;
 use crate::tampered::{Script, Tampered};
 
 /// What a client keeps of its own until the server has it.
@@ -111,7 +112,7 @@ impl Peer {
         let token = tokio::task::spawn_blocking(move || cookie(door)).await.unwrap();
         // quinn sends to the trap; what it sent goes on from another socket, and nothing comes back.
         let (trap, outside) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
-        trap.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        trap.set_read_timeout(Some(PATIENCE)).unwrap();
         let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let config = self.config(random(), token.to_vec());
         let connecting = endpoint.connect_with(config, trap.local_addr().unwrap(), "postern.invalid").unwrap();
@@ -255,14 +256,14 @@ pub(crate) fn flight(from: &str, body: &str) -> String {
     format!("MAIL FROM:<{from}>\r\nRCPT TO:<ann@example.com>\r\nBDAT {} LAST\r\n{message}", message.len())
 }
 
-/// HELLO, CHALLENGE, and the cookie in it. Waits a second for the answer, and asks again.
+/// HELLO, CHALLENGE, and the cookie in it. Waits so long for the answer that it must be lost, and asks again.
 pub(crate) fn cookie(door: SocketAddr) -> [u8; COOKIE_TOKEN_BYTES] {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE / 4)).unwrap();
     let nonce: [u8; 8] = random();
     let mut packet = [0; HELLO_BYTES_MIN];
     hello(nonce, &mut packet);
-    for _ in 0..10 {
+    for _ in 0..4 {
         socket.send_to(&packet, door).unwrap();
         let mut answer = [0; CHALLENGE_BYTES];
         if socket.recv_from(&mut answer).is_ok()

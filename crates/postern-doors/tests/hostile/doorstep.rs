@@ -4,12 +4,13 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postern_doors::gate::GateOptions;
+use postern_doors::gate::{GateOptions, GateStats};
 use postern_doors::postern::Proof;
 use postern_proto::door::{CloseCode, Frame, make_cid};
 
+use crate::blunt::PATIENCE;
 use crate::client::{Peer, Refused, closed, cookie, flight, initial};
-use crate::stage::{Settings, Stage, run};
+use crate::stage::{BEATS_PER_SECOND, Settings, Stage, beats, run};
 
 #[test]
 fn streams_that_are_opened_before_the_proof_are_never_served() {
@@ -39,7 +40,7 @@ fn a_peer_whose_key_cannot_be_looked_up_now_is_told_to_come_again() {
 }
 
 #[test]
-fn abandoned_handshakes_are_bounded_and_expire_and_the_known_get_past_them() {
+fn abandoned_handshakes_are_bounded_and_the_known_get_past_them() {
     let stage = Stage::new(Settings::default());
     run(async {
         let friend = stage.known("friend.example");
@@ -56,13 +57,13 @@ fn abandoned_handshakes_are_bounded_and_expire_and_the_known_get_past_them() {
                 drop(held);
             });
         }
+        // None of them expires in this test: no place becomes free by itself.
         stage.until(|stats| stats.shaking >= 120).await;
         assert!(stage.stats().shaking <= 148, "{:?}", stage.stats());
-        let begun = Instant::now();
-        friend.enter(addr, Some(ticket)).await.unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(2), "a friend waited for {:?}", begun.elapsed());
-        stage.until(|stats| stats.expired >= 120).await;
-        assert!(stage.stats().waiting <= 24);
+        let (entered, waited) = beats(friend.enter(addr, Some(ticket))).await;
+        entered.unwrap();
+        assert!(waited < 2 * BEATS_PER_SECOND, "a friend waited");
+        assert!(stage.stats().waiting <= 24 && stage.stats().shaking >= 120, "{:?}", stage.stats());
         crowd.abort_all();
         stage.until(|stats| (stats.shaking, stats.waiting) == (0, 0)).await;
     });
@@ -70,15 +71,20 @@ fn abandoned_handshakes_are_bounded_and_expire_and_the_known_get_past_them() {
 
 #[test]
 fn an_abandoned_handshake_expires_at_its_deadline_and_gives_its_place_back() {
-    let stage = Stage::new(Settings::default());
+    let stage = Stage::new(Settings { handshake: None, ..Settings::default() });
     run(async {
         let began = Instant::now();
         stage.proven("gone.example").begin_and_leave(stage.addr()).await;
-        let (_endpoint, mute) = stage.proven("mute.example").shake(stage.addr(), None).await.unwrap();
-        stage.until(|stats| stats.begun == 2).await;
-        stage.until(|stats| stats.expired == 2).await;
-        let took = began.elapsed();
-        assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&took), "strangers have 3 s: {took:?}");
+        // Who is so slow that TLS itself takes longer is late as well, and another one is needed.
+        let peer = stage.proven("mute.example");
+        let (_endpoint, mute) = loop {
+            if let Ok(mute) = peer.shake(stage.addr(), None).await {
+                break mute;
+            }
+        };
+        let all_expired = stage.until(|stats| stats.begun >= 2 && stats.expired + stats.waited_too_long >= stats.begun);
+        let ((), waited) = beats(all_expired).await;
+        assert!(began.elapsed() >= Duration::from_secs(3) && waited < 6 * BEATS_PER_SECOND, "strangers have 3 s");
         assert_eq!(closed(&mute).await, CloseCode::TooSlow as u64);
         stage.until(|stats| stats.shaking == 0).await;
         let stats = stage.stats();
@@ -137,14 +143,15 @@ fn cookies_of_one_address_beyond_the_budget_admit_nobody() {
         let tokens = tokio::task::spawn_blocking(move || (0..300).map(|_| cookie(addr)).collect::<Vec<_>>());
         let tokens = tokens.await.unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let asked = stage.postern().gate().received;
         let began = Instant::now();
         for (n, token) in tokens.iter().enumerate() {
             socket.send_to(&initial(n as u64, token), addr).unwrap();
-        }
-        while stage.postern().gate().received < asked + 300 {
-            assert!(began.elapsed() < Duration::from_secs(15), "{:?}", stage.postern().gate());
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // No more under way than the kernel keeps for a thread that sleeps.
+            let judged = |gate: GateStats| gate.admitted_cookie + gate.appointments;
+            while n % 50 == 49 && judged(stage.postern().gate()) <= n as u64 {
+                assert!(began.elapsed() < PATIENCE, "{:?}", stage.postern().gate());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
         let (gate, seconds) = (stage.postern().gate(), began.elapsed().as_secs_f64());
         let bytes = stage.postern().shared_gate().lock().unwrap().bytes();
@@ -162,7 +169,7 @@ fn knock(stage: &Stage, socket: &UdpSocket, id: [u8; 16], done: impl Fn(usize) -
     let packet = [&[0x40][..], &id, &[7; 60]].concat();
     socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
     while !done(answers.len()) {
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", stage.postern().gate());
+        assert!(began.elapsed() < PATIENCE, "{:?}", stage.postern().gate());
         for _ in 0..10 {
             socket.send_to(&packet, stage.addr()).unwrap();
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions, SharedGate};
@@ -20,6 +20,7 @@ use postern_proto::session::SessionOptions;
 use postern_spool::{Lane, Lease, Spool, SpoolOptions};
 use tokio::sync::watch;
 
+use crate::blunt::PATIENCE;
 use crate::client::Peer;
 
 /// A postern for `example.com`, any recipient.
@@ -71,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) window_bytes_max: u64,
     pub(crate) streams_max: usize,
     pub(crate) body: Option<Duration>,
+    /// `None`: as long as the class may, 3 s for a stranger, which a machine that stands still can take for one handshake.
+    pub(crate) handshake: Option<Duration>,
     pub(crate) lifetime_max: Option<Duration>,
     /// Who comes first, as a site judges it.
     pub(crate) admission: Option<Admission>,
@@ -84,6 +87,7 @@ impl Default for Settings {
             window_bytes_max: 256 << 20,
             streams_max: 1_000,
             body: None,
+            handshake: Some(PATIENCE),
             lifetime_max: None,
             admission: None,
         }
@@ -127,6 +131,7 @@ impl Stage {
         let prover = Arc::clone(&self.prover) as _;
         let gate = gate(settings.strangers_per_second);
         let options = PosternOptions {
+            handshake: settings.handshake,
             lifetime_max: settings.lifetime_max,
             admission: settings.admission.clone(),
             peers_max: 100,
@@ -193,13 +198,11 @@ impl Stage {
 
     /// Waits until the counters are so.
     pub(crate) async fn until(&self, wanted: impl Fn(&PosternStatsSnapshot) -> bool) {
-        for _ in 0..1_500 {
-            if wanted(&self.stats()) {
-                return;
-            }
+        let until = Instant::now() + PATIENCE;
+        while !wanted(&self.stats()) {
+            assert!(Instant::now() < until, "it never came to be: {:?}", self.stats());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("it never came to be: {:?}", self.stats());
     }
 }
 
@@ -217,5 +220,20 @@ impl Drop for Stage {
 /// A test with a limit.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(40), test).await.expect("it takes too long") })
+    runtime.block_on(async { tokio::time::timeout(3 * PATIENCE, test).await.expect("it takes too long") })
 }
+
+/// Does something and counts how often this thread could have done something else every 10 ms meanwhile: a clock that
+/// stands still when the machine does, for upper bounds.
+pub(crate) async fn beats<T>(what: impl Future<Output = T>) -> (T, u32) {
+    let mut what = std::pin::pin!(what);
+    for beats in 0.. {
+        if let Ok(done) = tokio::time::timeout(Duration::from_millis(10), &mut what).await {
+            return (done, beats);
+        }
+    }
+    unreachable!("the test is over long before");
+}
+
+/// [`beats`] in a second, at most.
+pub(crate) const BEATS_PER_SECOND: u32 = 100;

@@ -1,7 +1,7 @@
 //! A door, its spool and blunt clients: what the tests of this folder stand on.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -104,10 +104,10 @@ impl Door {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
 
-    /// Stops and waits.
-    pub(crate) fn stop(mut self) {
+    /// Stops, with this much time for messages under way.
+    pub(crate) fn stop(mut self, grace: Duration) {
         let doors = self.doors.take().unwrap();
-        self.runtime().block_on(doors.stop(Duration::from_secs(4)));
+        self.runtime().block_on(doors.stop(grace));
     }
 }
 
@@ -156,7 +156,10 @@ impl Drop for Door {
     }
 }
 
-/// A client that speaks in lockstep and waits at most ten seconds.
+/// Nothing here takes longer unless it is broken, however busy the machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client that speaks in lockstep and waits for as long as [`PATIENCE`].
 pub(crate) struct Client {
     stream: BufReader<TcpStream>,
 }
@@ -165,7 +168,7 @@ impl Client {
     /// Connects.
     pub(crate) fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
@@ -175,16 +178,18 @@ impl Client {
         socket.bind(&SocketAddr::from((ip, 0)).into()).unwrap();
         socket.connect(&addr.into()).unwrap();
         let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { stream: BufReader::new(stream) }
     }
 
     /// One line without its end; empty at the end of the connection.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
-        // A reset is an end as well.
-        let _read = self.stream.read_line(&mut line);
-        line.trim_end().to_owned()
+        match self.stream.read_line(&mut line) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("neither a line nor an end came: {line:?}"),
+            // A reset is an end as well.
+            Ok(_) | Err(_) => line.trim_end().to_owned(),
+        }
     }
 
     /// The next line begins so.
