@@ -10,7 +10,8 @@ use postern_doors::gate::{DoorSockets, Gate, GateOptions};
 use postern_doors::postern::{Answer, Claim, Postern, PosternOptions, Proof, Prover, Standing};
 use postern_doors::{Policy, Recipients};
 use postern_net::door::{
-    DoorAddress, DoorClient, DoorClientOptions, DoorError, DoorStream, KeyPair, PublicKey, Purse, ServerProfile,
+    Deadlines, DoorAddress, DoorClient, DoorClientOptions, DoorError, DoorStream, KeyPair, PublicKey, Purse,
+    ServerProfile,
 };
 use postern_proto::door::{CloseCode, Keyring, Master, PeerClass};
 use postern_proto::envelope::Via;
@@ -19,6 +20,9 @@ use postern_proto::session::SessionOptions;
 use postern_spool::{Spool, SpoolOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
+
+/// More than a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Says of every key that it is `domain`'s; of other domains that nothing proves it.
 struct Pins(Vec<(String, PublicKey)>);
@@ -74,7 +78,9 @@ impl Site {
         let pins = Pins(vec![("friend.example".to_owned(), friend.public().clone())]);
         let mut session = SessionOptions::new("mx.example.com".into(), Via::Postern);
         session.author = true;
-        let options = PosternOptions::new(sockets, gate, ServerProfile::new(&own), [1; 32], Arc::new(pins), session);
+        let mut options =
+            PosternOptions::new(sockets, gate, ServerProfile::new(&own), [1; 32], Arc::new(pins), session);
+        options.handshake = Some(PATIENCE);
         let policy = Policy { domains: [("example.com".to_owned(), Recipients::Any)].into(), ..Policy::default() };
         let modes = Modes { default: Mode::Collect, ..Modes::default() };
         let postern = Postern::start(
@@ -106,7 +112,11 @@ impl Site {
     }
 
     fn client(&self, domain: &str, key: KeyPair) -> DoorClient {
-        DoorClient::new(DoorClientOptions::new(key, domain.to_owned(), self.purse()))
+        // Nothing is given up for being slow: what then comes instead is another way in, which these tests count.
+        let long = PATIENCE;
+        let deadlines =
+            Deadlines { silence: long, ticket: long, handshake: long, accept: long, ..Deadlines::default() };
+        DoorClient::new(DoorClientOptions { deadlines, ..DoorClientOptions::new(key, domain.to_owned(), self.purse()) })
     }
 
     fn messages(&self) -> usize {
@@ -126,7 +136,7 @@ async fn talk(stream: &mut DoorStream, text: &str, replies: usize) -> Vec<String
     let mut octets = Vec::new();
     while got.len() < replies {
         let mut buffer = [0; 4096];
-        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut buffer)).await.expect("in time");
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await.expect("in time");
         let read = read.unwrap();
         assert!(read > 0, "ended after {got:?}");
         octets.extend_from_slice(&buffer[..read]);
@@ -213,14 +223,8 @@ async fn a_ticket_is_for_the_domain_that_it_was_given_to() {
     let link = friend.connect(&site.address()).await.unwrap();
     wait(|| purse_has(&site, 4)).await;
     drop(link);
-    // Somebody else, proven himself, with the friend's purse: on a busy machine he may give a ticket up too early.
-    for _ in 0..3 {
-        let thief = site.client("dns.example", key()).connect(&site.address()).await;
-        drop(thief);
-        if site.postern().stats().snapshot().foreign_tickets > 0 {
-            break;
-        }
-    }
+    // Somebody else, proven himself, with the friend's purse.
+    drop(site.client("dns.example", key()).connect(&site.address()).await);
     let stats = site.postern().stats().snapshot();
     assert!(stats.foreign_tickets > 0, "{stats:?}");
 }
@@ -230,7 +234,7 @@ fn purse_has(site: &Site, tickets: usize) -> bool {
 }
 
 async fn wait(mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < end, "not in time");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -276,12 +280,17 @@ async fn garbage_and_port_scans_leave_nothing_behind() {
     let site = Site::open();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let to: SocketAddr = site.postern().addr();
-    for n in 0..2_000_u32 {
+    // Of what is sent to a thread that sleeps the kernel keeps some hundred: until enough was read.
+    let until = Instant::now() + PATIENCE;
+    for n in 0_u32.. {
+        if n >= 2_000 && site.postern().gate().received > 500 {
+            break;
+        }
+        assert!(Instant::now() < until, "{:?}", site.postern().gate());
         let mut datagram = vec![(n % 256) as u8; 1_200];
         datagram[1..5].copy_from_slice(&n.to_be_bytes());
         socket.send_to(&datagram, to).unwrap();
     }
-    wait(|| site.postern().gate().received > 500).await;
     let stats = site.postern().stats().snapshot();
     assert_eq!((stats.attempts, stats.open), (0, 0));
     let friend = site.client("friend.example", site.friend.clone()).connect(&site.address()).await;

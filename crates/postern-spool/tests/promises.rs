@@ -211,7 +211,7 @@ fn the_door_is_woken_once_for_a_group() {
         port.append(NewItem { id, lane: lane(), meta: Vec::new(), due_unix_ms: 0, body }, When::Commit);
     }
     let mut events = Vec::new();
-    wakes.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    wakes.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
     port.drain_events(&mut events);
     assert_eq!(events.len(), 32);
     assert!(wakes.try_recv().is_err());

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use postern_drain::{FilterOptions, OnSpam};
 use postern_net::filter::{Filter, Kind};
@@ -35,7 +34,7 @@ impl Milter {
 
     pub fn options(&self) -> FilterOptions {
         let kind = Kind::parse(&format!("milter:inet:127.0.0.1:{}", self.port)).unwrap();
-        let filter = Filter { name: "milter".into(), kind, timeout: Duration::from_secs(10) };
+        let filter = Filter { name: "milter".into(), kind, timeout: super::PATIENCE };
         FilterOptions { filter, workers: 4, on_spam: OnSpam::Mark }
     }
 

@@ -2,7 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use postern_drain::{FilterOptions, OnSpam};
 use postern_net::filter::{Filter, Kind};
@@ -64,7 +63,7 @@ impl Rspamd {
 
     pub fn options(&self, on_spam: OnSpam) -> FilterOptions {
         let kind = Kind::parse(&format!("rspamd:127.0.0.1:{}", self.port)).unwrap();
-        let filter = Filter { name: "fake".into(), kind, timeout: Duration::from_secs(10) };
+        let filter = Filter { name: "fake".into(), kind, timeout: super::PATIENCE };
         FilterOptions { filter, workers: 4, on_spam }
     }
 

@@ -350,7 +350,10 @@ async fn a_proxy_header_comes_first_and_binds_the_connection_to_one_client() {
 
 #[tokio::test]
 async fn a_connect_that_fails_says_so() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    // Bound and not listening: nobody else gets the port meanwhile.
+    let silent = tokio::net::TcpSocket::new_v4().expect("a socket");
+    silent.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+    let free = silent.local_addr().expect("an address");
     let connector = Connector::new("us.example");
     let refused = connector.connect(&hop::target(free), Protocol::Smtp, ClientAddress::None, None).await;
     assert!(matches!(refused, Err(Failure::Connect(_))), "{refused:?}");

@@ -149,7 +149,20 @@ impl Rig {
     }
 
     /// What has come since the last call.
+    /// Everything since it was asked last, without repetitions: HELLO and QUIC's Initial with its token are sent again as
+    /// soon as an answer is late, which on a busy machine any may be, and QUIC says goodbye with an Initial too.
     pub(super) fn came(&self) -> Vec<Came> {
+        let mut first = Vec::new();
+        self.all_that_came().into_iter().for_each(|came| {
+            if !first.contains(&came) {
+                first.push(came);
+            }
+        });
+        first
+    }
+
+    /// With repetitions.
+    pub(super) fn all_that_came(&self) -> Vec<Came> {
         std::mem::take(&mut self.gate.lock().expect("gate").came)
     }
 

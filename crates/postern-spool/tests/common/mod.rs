@@ -89,7 +89,7 @@ impl Door {
             if let Some(at) = self.events.iter().position(|event| event.id == id) {
                 return self.events.remove(at).kind;
             }
-            self.wakes.recv_timeout(Duration::from_secs(20)).expect("an event comes");
+            self.wakes.recv_timeout(Duration::from_secs(60)).expect("an event comes");
             self.port.drain_events(&mut self.events);
         }
     }

@@ -12,16 +12,19 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::door::rig::{Act, Came, Rig, Tickets};
-use crate::door::{AltDoor, Grant};
+use crate::door::{AltDoor, DoorStream, Grant};
 
 mod forged;
 
 const DOMAIN: &str = "friend.example";
 const DAY_S: u64 = 86_400;
 
+/// More than a loaded machine needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Long enough that a test which waits for one of them hangs visibly, short where a test says so.
 fn patient() -> Deadlines {
-    let long = Duration::from_secs(60);
+    let long = PATIENCE;
     Deadlines {
         silence: long,
         ticket: long,
@@ -63,22 +66,15 @@ async fn until_tickets(purse: &Purse, count: usize) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(20), there).await.expect("the tickets");
-}
-
-/// What came, without repetitions: QUIC sends an Initial with its token again, and says goodbye with one.
-fn first_of_each(rig: &Rig) -> Vec<Came> {
-    let mut first = Vec::new();
-    rig.came().into_iter().for_each(|came| {
-        if !first.contains(&came) {
-            first.push(came);
-        }
-    });
-    first
+    timeout(PATIENCE, there).await.expect("the tickets");
 }
 
 async fn echo(link: &Link, text: &[u8]) {
-    let (mut recv, mut send) = tokio::io::split(link.open().await.expect("a stream"));
+    echo_on(link.open().await.expect("a stream"), text).await;
+}
+
+async fn echo_on(stream: DoorStream, text: &[u8]) {
+    let (mut recv, mut send) = tokio::io::split(stream);
     let mut back = Vec::new();
     let written = async {
         send.write_all(text).await.expect("written");
@@ -131,7 +127,6 @@ async fn a_ticket_token_and_a_connection_id_of_16_octets_arrive_as_specified() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut options = options(dir.path());
     options.deadlines.ticket = Duration::from_millis(50);
-    options.deadlines.silence = Duration::from_millis(400);
     let now_s = options.wall.now_s();
     let now = u32::try_from(now_s).expect("this century");
     let keys = Keyring::new(&Master::new([5; 32]), now_s);
@@ -163,8 +158,10 @@ async fn a_ticket_token_and_a_connection_id_of_16_octets_arrive_as_specified() {
         }
         datagrams
     };
-    let (result, datagrams) = tokio::join!(client.connect(&door), captured);
-    assert!(matches!(result, Err(DoorError::Silent)), "{result:?}");
+    let datagrams = tokio::select! {
+        result = client.connect(&door) => panic!("nobody has answered: {result:?}"),
+        datagrams = captured => datagrams,
+    };
     assert!(datagrams[0].len() >= 1200);
     let Shape::Initial { dcid, token: Token::Ticket(token) } = shape(&datagrams[0]) else { panic!("no ticket") };
     assert_eq!(token.len(), TICKET_TOKEN_BYTES);
@@ -185,8 +182,8 @@ async fn a_ticket_that_the_gate_demotes_leads_to_the_cookie_at_once() {
     rig.came();
     rig.tickets(Tickets::Demoted);
     // All deadlines are a minute: only the CHALLENGE itself can make it this quick.
-    timeout(Duration::from_secs(10), client.connect(&to(&rig))).await.expect("quickly").expect("a link");
-    assert_eq!(first_of_each(&rig), [Came::Ticket, Came::Cookie]);
+    timeout(PATIENCE / 2, client.connect(&to(&rig))).await.expect("quickly").expect("a link");
+    assert_eq!(rig.came(), [Came::Ticket, Came::Cookie]);
 }
 
 #[tokio::test]
@@ -244,14 +241,15 @@ async fn a_client_whose_clock_is_a_day_off_comes_by_ticket_before_and_after_a_re
         right.deadlines.ticket = Duration::from_millis(100);
         let right = DoorClient::new(right);
         right.connect(&to(&rig)).await.expect("a link");
-        let came = first_of_each(&rig);
+        let came = rig.came();
         if ahead {
             // To a clock that ran ahead of the server's by a day, the tickets seem to have two days to live; but their
             // proof has the wrong time.
             assert_eq!(came, [Came::BadTicket, Came::Hello, Came::Cookie]);
         }
         assert_eq!(came.last(), Some(&Came::Cookie));
-        assert!(right.purse().clock_offset(DOMAIN).expect("known").abs() <= 5);
+        // As long as the answer may have been under way on a busy machine; it was a day.
+        assert!(right.purse().clock_offset(DOMAIN).expect("known").abs() <= 60);
     }
 }
 
@@ -266,16 +264,20 @@ async fn an_appointment_that_is_near_is_waited_for_and_one_that_is_far_is_told()
     client.connect(&to(&rig)).await.expect("a link");
     assert_eq!(rig.came(), [Came::Hello, Came::Cookie]);
     rig.wait_s(600);
-    let started = Instant::now();
     let due = wall.now_s() + 600;
-    let Err(DoorError::Appointment { not_before_unix_s }) = client.connect(&to(&rig)).await else { panic!("no time") };
-    assert!(not_before_unix_s.abs_diff(due) <= 2, "{not_before_unix_s} for {due}");
-    assert!(started.elapsed() < Duration::from_secs(10), "it does not wait");
+    let told = timeout(PATIENCE, client.connect(&to(&rig))).await.expect("it does not wait");
+    let Err(DoorError::Appointment { not_before_unix_s }) = told else { panic!("no time") };
+    let late = wall.now_s() + 600 - due;
+    assert!((due - 2..=due + late + 2).contains(&not_before_unix_s), "{not_before_unix_s} for {due}");
+    // A HELLO that was sent twice has come by then, too.
+    sleep(Duration::from_millis(50)).await;
     assert_eq!(rig.came(), [Came::Hello]);
     // Asking again would only move the appointment: it is kept.
     rig.wait_s(0);
     let again = client.connect(&to(&rig)).await;
-    assert!(matches!(again, Err(DoorError::Appointment { not_before_unix_s: at }) if at.abs_diff(due) <= 2));
+    assert!(
+        matches!(again, Err(DoorError::Appointment { not_before_unix_s: at }) if at.abs_diff(not_before_unix_s) <= 2)
+    );
     assert_eq!(rig.came(), []);
 }
 
@@ -286,7 +288,7 @@ async fn a_cookie_that_is_put_off_comes_again_at_its_time() {
     let client = DoorClient::new(options);
     rig.put_off_s(1);
     client.connect(&to(&rig)).await.expect("a link");
-    assert_eq!(first_of_each(&rig), [Came::Hello, Came::EarlyCookie, Came::Cookie]);
+    assert_eq!(rig.came(), [Came::Hello, Came::EarlyCookie, Came::Cookie]);
     rig.wait_s(0);
     rig.put_off_s(900);
     let far = client.connect(&to(&rig)).await;
@@ -298,7 +300,8 @@ async fn a_lost_hello_is_sent_again() {
     let (_dir, options, rig) = setup();
     rig.deaf(2);
     DoorClient::new(options).connect(&to(&rig)).await.expect("a link");
-    assert_eq!(rig.came(), [Came::Hello, Came::Hello, Came::Hello, Came::Cookie]);
+    let came = rig.all_that_came();
+    assert!(came.starts_with(&[Came::Hello; 3]) && came.last() == Some(&Came::Cookie), "{came:?}");
 }
 
 #[tokio::test]
@@ -342,13 +345,25 @@ async fn a_silent_door_is_silent_within_the_deadline_and_the_second_one_is_tried
     let hole = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
     let mut door = DoorAddress { addresses: vec![hole.local_addr().expect("bound")], ..to(&rig) };
     let started = Instant::now();
-    assert!(matches!(client.connect(&door).await, Err(DoorError::Silent)));
-    assert!((400..2000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    // The other deadlines are a minute.
+    let silent = timeout(PATIENCE / 2, client.connect(&door)).await.expect("within the deadline");
+    assert!(matches!(silent, Err(DoorError::Silent)));
+    assert!(started.elapsed() >= Duration::from_millis(400), "{:?}", started.elapsed());
+    // The rig has to answer in that time too, and is asked again should the machine stand still for as long.
+    let let_in = async |door: &DoorAddress| {
+        for _ in 0..20 {
+            match client.connect(door).await {
+                Err(DoorError::Silent) => {}
+                other => return other,
+            }
+        }
+        Err(DoorError::Silent)
+    };
     door.alternates = vec![rig.address];
-    client.connect(&door).await.expect("by the second door of the caller");
+    let_in(&door).await.expect("by the second door of the caller");
     door.alternates = Vec::new();
     purse.set_alt(DOMAIN, AltDoor { host: "127.0.0.1".to_owned(), port: rig.address.port() }).expect("kept");
-    client.connect(&door).await.expect("by the second door that was told");
+    let_in(&door).await.expect("by the second door that was told");
 }
 
 #[tokio::test]
@@ -364,7 +379,7 @@ async fn a_second_door_that_is_told_is_remembered() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(20), there).await.expect("told");
+    timeout(PATIENCE, there).await.expect("told");
     assert_eq!(purse.alt(DOMAIN), Some(told));
     drop(link);
 }
@@ -393,9 +408,10 @@ async fn a_server_with_another_key_is_not_talked_to_and_one_of_two_keys_is_enoug
 
 #[tokio::test]
 async fn what_the_server_says_instead_of_accept_is_told() {
-    let (_dir, mut options, rig) = setup();
-    options.deadlines.accept = Duration::from_millis(300);
-    let client = DoorClient::new(options);
+    let (_dir, options, rig) = setup();
+    let mut hasty = options.clone();
+    hasty.deadlines.accept = Duration::from_millis(300);
+    let (client, hasty) = (DoorClient::new(options), DoorClient::new(hasty));
     let mut early = Vec::new();
     Frame::AltDoor { host: "x.example".to_owned(), port: 1 }.encode(&mut early);
     for (act, error) in [
@@ -407,6 +423,7 @@ async fn what_the_server_says_instead_of_accept_is_told() {
         (Act::Raw(early), "ALT_DOOR came before ACCEPT"),
     ] {
         rig.next(act.clone());
+        let client = if matches!(act, Act::Mute) { &hasty } else { &client };
         assert_eq!(client.connect(&to(&rig)).await.expect_err("no link").to_string(), error, "{act:?}");
     }
 }
@@ -431,7 +448,14 @@ async fn streams_are_bounded_by_what_the_server_granted() {
     assert_eq!(link.free_streams(), 0);
     assert!(matches!(link.open().await, Err(DoorError::Busy)));
     drop(held.0);
-    echo(&link, b"the third").await;
+    // The server may take longer to see it than a stream is waited for.
+    let third = loop {
+        match link.open().await {
+            Err(DoorError::Busy) => {}
+            other => break other.expect("a third one"),
+        }
+    };
+    echo_on(third, b"the third").await;
 }
 
 #[tokio::test]
@@ -447,7 +471,7 @@ async fn half_a_message_never_looks_like_a_whole_one() {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(20), told).await.expect("a reset, no end");
+    timeout(PATIENCE, told).await.expect("a reset, no end");
     echo(&link, b"and the link goes on").await;
     assert_eq!(rig.resets(), 1);
 }
@@ -462,7 +486,7 @@ async fn a_link_ends_when_it_idles_or_its_last_holder_goes_and_not_before() {
     assert!(timeout(Duration::from_millis(400), link.closed()).await.is_err(), "a stream is open");
     stream.write_all(b"x").await.expect("written");
     drop(stream);
-    timeout(Duration::from_secs(10), link.closed()).await.expect("it idles");
+    timeout(PATIENCE, link.closed()).await.expect("it idles");
     assert!(!link.is_open());
     assert!(link.open().await.is_err());
 
