@@ -6,7 +6,7 @@ mod harness;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use harness::Said;
+use harness::{PATIENCE, Said};
 use serde_json::Value;
 
 /// In a directory of its own for what is temporary: what is left there was left behind.
@@ -68,7 +68,8 @@ fn while_port_25_drowns_the_mail_of_a_peer_comes_by_the_postern() {
 fn a_night_that_is_interrupted_says_so_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a directory");
     let child = Command::new(env!("CARGO_BIN_EXE_postern"))
-        .args(["demo", "--fast", "--json"])
+        // Long enough that it is calm still when it is up, on a busy machine too: that is a sixth of the night.
+        .args(["demo", "--seconds", "600", "--bots", "300", "--json"])
         .env("TMPDIR", dir.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -79,7 +80,9 @@ fn a_night_that_is_interrupted_says_so_and_leaves_nothing_behind() {
     let up = || {
         std::fs::read_dir(dir.path()).expect("there").flatten().any(|entry| entry.path().join("ledger-0-1").exists())
     };
+    let until = std::time::Instant::now() + PATIENCE;
     while !up() {
+        assert!(std::time::Instant::now() < until, "it does not begin");
         std::thread::yield_now();
     }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());

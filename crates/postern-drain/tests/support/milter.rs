@@ -34,7 +34,7 @@ impl Milter {
 
     pub fn options(&self) -> FilterOptions {
         let kind = Kind::parse(&format!("milter:inet:127.0.0.1:{}", self.port)).unwrap();
-        let filter = Filter { name: "milter".into(), kind, timeout: super::PATIENCE };
+        let filter = Filter { name: "milter".into(), kind, timeout: super::PATIENCE / 2 };
         FilterOptions { filter, workers: 4, on_spam: OnSpam::Mark }
     }
 

@@ -63,7 +63,7 @@ impl Rspamd {
 
     pub fn options(&self, on_spam: OnSpam) -> FilterOptions {
         let kind = Kind::parse(&format!("rspamd:127.0.0.1:{}", self.port)).unwrap();
-        let filter = Filter { name: "fake".into(), kind, timeout: super::PATIENCE };
+        let filter = Filter { name: "fake".into(), kind, timeout: super::PATIENCE / 2 };
         FilterOptions { filter, workers: 4, on_spam }
     }
 

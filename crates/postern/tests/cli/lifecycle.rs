@@ -6,12 +6,13 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::harness::{BODY, Server, delivered, id_in, postern};
+use super::harness::{BODY, PATIENCE, Server, delivered, id_in, postern};
 
 #[test]
 fn serve_without_a_configuration_delivers_into_a_maildir_and_says_when_it_is_ready() {
     let dir = tempfile::tempdir().expect("scratch");
-    let server = Server::start(dir.path(), &["--door", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    let server =
+        Server::spawn(dir.path(), &["--smtp", "127.0.0.1:0", "--door", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     assert!(server.ready.ends_with(" admin=off relay=off\n"), "{:?}", server.ready);
     assert_ne!(server.addr("smtp").port(), 0);
     assert_ne!(server.addr("door").port(), 0);
@@ -56,7 +57,9 @@ fn sigterm_lets_a_message_under_way_end_and_stops_within_ten_seconds() {
     // The idle one is told, not cut.
     assert!(idle.reply().is_ok_and(|reply| reply.starts_with("421 ")));
     assert!(server.wait().success());
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // The promise, and what a busy machine may take beside it; without the promise it would be the five minutes of an idle
+    // session.
+    assert!(began.elapsed() < Duration::from_secs(10) + PATIENCE, "{:?}", began.elapsed());
     assert!(!dir.path().join("postern-data/control.sock").exists());
     assert_eq!(delivered(&dir.path().join("postern-data/mail")).len(), 1);
 }
@@ -291,7 +294,7 @@ fn a_socket_of_the_service_manager_is_served() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free");
     let addr = listener.local_addr().expect("bound");
     // As systemd does it: descriptor 3, and the pid of whom it is meant for.
-    let script = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp exec \"$0\" serve 3<&0 0</dev/null";
+    let script = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp exec \"$0\" serve --door off 3<&0 0</dev/null";
     let mut command = Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_postern")]).stdin(OwnedFd::from(listener));
     let server = Server::spawn_command(dir.path(), &mut command);
