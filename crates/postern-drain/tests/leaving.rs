@@ -333,7 +333,8 @@ async fn without_xclient_nothing_is_delivered_unless_loopback_is_trusted() {
     assert!(matches!(stats.destinations[0].state, DestinationState::BackingOff { .. }));
     site.set_routes(|table| table.default = table.default.clone().with_trust_loopback(true));
     assert_eq!(site.through(&mail(ANN)).await, Fate::Delivered);
-    assert_eq!(hop.got().len(), 1);
+    // The first may have been at the drain again before it was withdrawn.
+    assert!((1..=2).contains(&hop.got().len()));
 }
 
 #[tokio::test]

@@ -36,6 +36,8 @@ pub struct Site {
     pub drain: DrainHandle,
     port: Port,
     events: RefCell<Vec<Event>>,
+    /// Nobody waits for their fate any more; the drain may be at one of them still.
+    withdrawn: RefCell<Vec<ItemId>>,
     bell: Arc<Bell>,
 }
 
@@ -151,7 +153,8 @@ impl Site {
         let routes = Arc::new(ArcSwap::from_pointee(table));
         let modes = Arc::new(ArcSwap::from_pointee(Modes { default: mode, ..Modes::default() }));
         let drain = Drain::start(spool.clone(), routes.clone(), modes.clone(), options.clone()).unwrap();
-        Self { dir, spool, routes, modes, options, drain, port, events: RefCell::default(), bell }
+        let (events, withdrawn) = Default::default();
+        Self { dir, spool, routes, modes, options, drain, port, events, withdrawn, bell }
     }
 
     pub fn set_mode(&self, domain: &str, mode: Mode) {
@@ -248,17 +251,25 @@ impl Site {
         let mut events = self.events.borrow_mut();
         if events.is_empty() {
             self.port.drain_events(&mut events);
+            events.retain(|event| !self.withdrawn.borrow().contains(&event.id));
         }
         (!events.is_empty()).then(|| events.remove(0))
     }
 
-    /// Appends as the calm does and waits for the outcome.
+    /// Appends as the calm does and waits for the outcome. What has none is withdrawn: else it would be tried again, and
+    /// on a busy machine at the same time as what comes next.
     pub async fn through(&self, mail: &Mail<'_>) -> Fate {
         let id = self.append(mail, When::Tentative);
-        match self.event(id).await {
+        let fate = match self.event(id).await {
             EventKind::Fate(fate) => fate,
             other => panic!("{other:?}"),
+        };
+        if fate == Fate::Unsettled {
+            self.withdrawn.borrow_mut().push(id);
+            self.port.abandon(id);
+            self.port.flush();
         }
+        fate
     }
 
     /// Appends as the storm does; on return it is durable.
