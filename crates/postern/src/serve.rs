@@ -40,7 +40,7 @@ use postern_doors::postern::Postern;
 use postern_drain::{Drain, DrainHandle, DrainOptions};
 use postern_net::tls::{CertificateFiles, ReloadableCert, self_signed};
 use postern_spool::{OpenError, Spool, SpoolOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::args::ServeArgs;
@@ -127,6 +127,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     let keys = proofs::start(reloader.config(), &peers)?;
     let desk = Desk { identity: identity.clone(), book: trust.book() };
     let callouts = doors::callout_cache(reloader.config())?;
+    let signals = Signals::heard()?;
     let door = match (listeners.door.take(), &keys, &own) {
         (Some(sockets), Some(keys), Some(own)) => {
             let wiring = postern::Wiring {
@@ -188,7 +189,7 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
         status,
         reload,
     };
-    attend(socket, owners, reloader, reload_requests).await?;
+    attend(signals, socket, owners, reloader, reload_requests).await;
     // It holds a socket of each door, whose queue would go on taking clients for nobody.
     steering_task.abort();
     let _gone = steering_task.await;
@@ -198,26 +199,43 @@ async fn serve(flags: ServeArgs, config: Config, mut listeners: Listeners) -> Re
     Ok(())
 }
 
+/// What the operator and the service manager say.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// From here on none of them ends the process by itself. Before the first door opens and `ready` is said: whoever
+    /// reads that may send SIGHUP at once. Not earlier: a recovery that takes long can be ended.
+    fn heard() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::io(Code::Os, "signals", &error));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Signals, reloads and the control socket, until it is time to stop.
 async fn attend(
+    mut signals: Signals,
     socket: ControlSocket,
     owners: Owners,
     mut reloader: Reloader,
     mut requests: mpsc::Receiver<control::server::Reload>,
-) -> Result<(), Failure> {
-    let os = |error: std::io::Error| Failure::io(Code::Os, "signals", &error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(os)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(os)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(os)?;
+) {
     let mut poll = tokio::time::interval(NAMES_POLL);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut carries = owners.drain.carries();
     let control = tokio::task::spawn_local(control::server::serve(socket, Rc::new(owners)));
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => drop(reloader.reload().await),
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hang_up.recv() => drop(reloader.reload().await),
             Some(done) = requests.recv() => drop(done.send(reloader.reload().await)),
             _ = poll.tick() => reloader.poll_names(),
             Ok(()) = carries.changed() => reloader.publish_policy(),
@@ -225,7 +243,6 @@ async fn attend(
     }
     // Aborting drops the socket, which removes its file: a command started now is told the truth.
     control.abort();
-    Ok(())
 }
 
 /// Doors first, so that nothing new comes; then what leaves; then the spool, which syncs; last the trust

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// What a command said.
@@ -161,10 +162,16 @@ impl Server {
         panic!("no log line with {words:?} in {seen:#?}");
     }
 
-    /// Sends a signal by name.
+    /// Sends a signal by name, at once.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("kill");
-        assert!(sent.success());
+        let signal = match name {
+            "-TERM" => Signal::TERM,
+            "-HUP" => Signal::HUP,
+            "-STOP" => Signal::STOP,
+            "-CONT" => Signal::CONT,
+            other => panic!("{other} has no use yet"),
+        };
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     /// `kill -9`, and waits until it is gone.

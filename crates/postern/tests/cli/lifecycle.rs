@@ -196,6 +196,19 @@ fn a_changed_data_directory_and_a_first_callout_need_a_restart() {
 }
 
 #[test]
+fn a_signal_right_behind_the_ready_line_is_heard() {
+    let dir = tempfile::tempdir().expect("scratch");
+    // The moment is short: several starts.
+    for _ in 0..10 {
+        let mut server = Server::start(dir.path(), &[]);
+        server.signal("-HUP");
+        server.wait_for_log("configuration reloaded");
+        server.signal("-TERM");
+        assert!(server.wait().success());
+    }
+}
+
+#[test]
 fn sighup_takes_new_domains_and_keeps_the_old_ones_when_the_file_is_wrong() {
     let dir = tempfile::tempdir().expect("scratch");
     let file = dir.path().join("postern.toml");
