@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -120,7 +121,7 @@ fn packages_to_unpack() -> Result<Vec<String>> {
         Ok(plan) => plan,
         Err(why) if rustix::process::geteuid().is_root() => {
             eprintln!("peers: refreshing the package lists ({})", why.to_string().lines().next().unwrap_or_default());
-            run::check(Command::new("apt-get").args(["update", "-q"]).stdout(Stdio::null()))?;
+            update()?;
             simulate()?
         }
         Err(why) => bail!(
@@ -141,7 +142,7 @@ fn download(debs: &Path, packages: &[String]) -> Result<()> {
         let mut command = Command::new("apt-get");
         command.args(["download", "-q"]).args(packages).current_dir(debs);
         // Root would otherwise be asked to hand the folder to the user `_apt` and warn that it cannot.
-        command.args(["-o", "APT::Sandbox::User=root"]).stdout(Stdio::null());
+        command.args(["-o", "APT::Sandbox::User=root"]).args(PATIENT).stdout(Stdio::null());
         run::check(&mut command)
     };
     if fetch().is_ok() {
@@ -150,9 +151,27 @@ fn download(debs: &Path, packages: &[String]) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("apt-get download failed; run `apt-get update` as root and start again");
     }
-    run::check(Command::new("apt-get").args(["update", "-q"]).stdout(Stdio::null()))?;
+    update()?;
     fetch()
 }
+
+/// New package lists. Another apt may hold them (a machine that has just started looks for updates by itself): it is waited for.
+fn update() -> Result<()> {
+    let mut tries = 0..UPDATES_MAX;
+    loop {
+        match run::check(Command::new("apt-get").args(["update", "-q"]).args(PATIENT).stdout(Stdio::null())) {
+            Err(_) if tries.next().is_some() => std::thread::sleep(UPDATE_PAUSE),
+            other => return other,
+        }
+    }
+}
+
+/// A mirror may fail once.
+const PATIENT: [&str; 2] = ["-o", "Acquire::Retries=5"];
+/// Two minutes: longer than apt's own look at start takes.
+const UPDATES_MAX: u32 = 12;
+/// See [`UPDATES_MAX`].
+const UPDATE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Dovecot's library has the path of its modules compiled in and reads it before its config. In our copy the path
 /// becomes a relative one of the same length; Dovecot's working directory holds a link of that name (see the harness).

@@ -23,6 +23,8 @@ impl Network {
         // An interface's name has 15 octets at most.
         let name = format!("pt{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut network = Self { name: name.clone(), hosts: Vec::new() };
+        // Of a run that was killed, whose process had the same number, they would still be there.
+        sweep(&name);
         ip(&["netns", "add", &name]);
         ip(&["-n", &name, "link", "add", "wire", "type", "bridge"]);
         ip(&["-n", &name, "link", "set", "wire", "up"]);
@@ -85,6 +87,17 @@ impl Drop for Network {
     fn drop(&mut self) {
         for name in self.hosts.iter().chain([&self.name]) {
             let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// Removes the network of this name, and its hosts.
+fn sweep(name: &str) {
+    for there in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let there = there.file_name();
+        let of_it = there.to_str().and_then(|there| there.strip_prefix(name));
+        if of_it.is_some_and(|rest| rest.is_empty() || rest.starts_with('h')) {
+            let _ = Command::new("ip").args(["netns", "del"]).arg(&there).status();
         }
     }
 }
