@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use harness::{PATIENCE, Server, address_to_keep};
+use harness::{PATIENCE, Server, free_port};
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ fn check_queues(server: &Server) {
 #[test]
 fn the_known_wait_in_queues_of_their_own_and_do_again_after_kill_9() {
     let dir = tempfile::tempdir().expect("scratch");
-    let smtp = address_to_keep().to_string();
+    let smtp = format!("127.0.0.1:{}", free_port());
     let mut server = start(dir.path(), &smtp);
     for _ in 0..3 {
         let status = steering(&server);

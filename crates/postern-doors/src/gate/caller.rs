@@ -7,7 +7,7 @@ use postern_proto::door::limits::CID_BYTES;
 use super::admissions::AdmittedBy;
 use super::answers::Shown;
 use super::appointments::{Prefixes, Turn};
-use super::machine::Now;
+use super::now::Now;
 use super::seen::By;
 use super::sketch::Hash;
 use super::verdict::DropReason;

@@ -19,6 +19,7 @@ use super::grants::Grants;
 use super::level::Level;
 use super::load::Load;
 use super::marks::Marks;
+use super::now::Now;
 use super::sketch::Hash;
 use super::stats::GateStats;
 use super::strangers::Strangers;
@@ -47,15 +48,6 @@ impl Default for GateOptions {
     fn default() -> Self {
         Self { worker: 0, floor: Level::Cookie, strangers_per_second: 50, answers_per_second: 20_000, work_ns: 0 }
     }
-}
-
-/// Both clocks: the wall's for cookies and tickets, the steady one for rates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Seconds since 1970.
-    pub unix_s: u32,
-    /// Milliseconds since some moment.
-    pub ms: u64,
 }
 
 /// The gate. Fixed memory; nothing is allocated after [`Gate::new`].

@@ -19,7 +19,8 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::io::Interest;
 
 use super::load::{KernelDrops, Load};
-use super::machine::{Gate, Now, SharedGate};
+use super::machine::{Gate, SharedGate};
+use super::now::Now;
 use super::sockets::DoorSockets;
 use super::verdict::Verdict;
 

@@ -3,16 +3,19 @@
 
 #![allow(dead_code, reason = "each test binary uses its part of the harness")]
 
+#[path = "ports.rs"]
+mod ports;
+
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+pub(crate) use ports::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -28,25 +31,6 @@ pub(crate) struct Said {
 fn without_door<'a>(flags: &[&'a str]) -> Vec<&'a str> {
     let door: &[&str] = if flags.contains(&"--door") { &[] } else { &["--door", "off"] };
     [flags, door].concat()
-}
-
-/// An address of 127.0.0.1 that nobody uses by TCP or UDP, for a server that is to come back to it. Its port is below those
-/// that the kernel gives to sockets by itself: one of them could have it while the server is away.
-pub(crate) fn address_to_keep() -> SocketAddr {
-    const FROM: u32 = 10_000;
-    const COUNT: u32 = 20_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Test programs run one after another mostly; where not, they begin far from each other.
-    let start = std::process::id().wrapping_mul(7_919);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(step < COUNT, "no port of 127.0.0.1 is free");
-        let port = u16::try_from(FROM + start.wrapping_add(step) % COUNT).expect("below 65,536");
-        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if TcpListener::bind(addr).is_ok() && UdpSocket::bind(addr).is_ok() {
-            return addr;
-        }
-    }
 }
 
 /// Runs `postern` in `dir`.
@@ -74,7 +58,7 @@ impl Server {
     /// Starts `postern serve` in `dir` with these flags, the public door on a free port; the postern only when they
     /// say where, and then on one that it can come back to.
     pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {
-        let door = address_to_keep().to_string();
+        let door = format!("127.0.0.1:{}", free_port());
         let mut flags = without_door(&[&["--smtp", "127.0.0.1:0"], flags].concat());
         for at in 1..flags.len() {
             if flags[at - 1..=at] == ["--door", "127.0.0.1:0"] {

@@ -9,6 +9,8 @@ pub(crate) mod filters;
 pub(crate) mod maildir;
 pub(crate) mod netns;
 pub(crate) mod opendkim;
+#[path = "../../cli/ports.rs"]
+mod ports;
 pub(crate) mod postern;
 pub(crate) mod postfix;
 pub(crate) mod senders;
@@ -16,12 +18,14 @@ pub(crate) mod zones;
 
 use std::fs;
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+pub(crate) use ports::free_port;
 
 /// How long a peer may take to do what it was asked (2 shared cores, debug builds, fsync on a busy disk).
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -218,25 +222,6 @@ impl Drop for Guard {
         }
         self.signal(rustix::process::Signal::KILL);
         let _ = self.child.wait();
-    }
-}
-
-/// A port of 127.0.0.1 that nobody uses by TCP or UDP, and that no other test of this process was given. Below those that
-/// the kernel gives to connections by itself, or one of them might have it before the peer does.
-pub(crate) fn free_port() -> u16 {
-    const FROM: u32 = 10_000;
-    const COUNT: u32 = 20_000;
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Test programs run one after another mostly; where not, they begin far from each other.
-    let start = std::process::id().wrapping_mul(7_919);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        assert!(step < COUNT, "no port of 127.0.0.1 is free");
-        let port = u16::try_from(FROM + start.wrapping_add(step) % COUNT).expect("below 65,536");
-        let at = (std::net::Ipv4Addr::LOCALHOST, port);
-        if TcpListener::bind(at).is_ok() && std::net::UdpSocket::bind(at).is_ok() {
-            return port;
-        }
     }
 }
 
