@@ -133,9 +133,9 @@ const MUTANTS: [Mutant; 17] = [
             self.hold(ip, source);
             return;
         }
-        self.wash(domain, n);
+        if !self.credit_domain(name, n, source) {
 ",
-        to: "        self.wash(domain, n);\n",
+        to: "        if !self.credit_domain(name, n, source) {\n",
         cargo: &["--package", "postern-trust", "--lib"],
         test: "book::tests::known::a_replayed_newsletter_makes_no_address_known",
     },
