@@ -49,7 +49,7 @@ pub use filters::{FilterOptions, FilterTable, OnSpam};
 pub use health::{Away, Health};
 pub use limits::{QUARANTINE_CLASS, RELEASED_CLASS};
 pub use outbound::Closed;
-pub use outward::{Doors, Opener, OutboundOptions, PinnedDoor};
+pub use outward::{Doors, Opener, OutboundOptions, PinnedDoor, Speaker};
 pub use quarantine::{ReleaseAs, release_quarantined};
 pub use revive::revive;
 pub use route::{Route, RouteError, RouteTable};

@@ -238,8 +238,13 @@ pub(crate) fn is_lasting(code: CloseCode) -> bool {
 
 /// Whether the author is of our organisation, as the door on the other side will judge.
 pub(crate) fn is_own(author: &Author, domain: &str, org: &str) -> bool {
-    let below = author.domain.strip_suffix(org).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    *author.domain == *domain || (below && !org.is_empty())
+    *author.domain == *domain || is_below(&author.domain, org)
+}
+
+/// Whether a name is this domain's, or below it.
+pub(crate) fn is_below(name: &str, domain: &str) -> bool {
+    let rest = name.strip_suffix(domain).filter(|_| !domain.is_empty());
+    rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Whether a refusal says "by port 25".

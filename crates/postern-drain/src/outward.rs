@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::delivery::Permit;
 use crate::limits::{COURIER_IDLE, COURIERS_MAX};
 use crate::outbound::{Closed, Facts, PROBE_S, RETRY_S, Source, Step, UseMx, Why, after, broke, first};
-use crate::outbound::{is_lasting, is_own, says_use_mx};
+use crate::outbound::{is_lasting, says_use_mx};
 use crate::remote::{Parcel, Reach, Sent, handover, outcome};
 use crate::route::{Destination, Route};
 use crate::settle::Outcome;
@@ -34,7 +34,7 @@ mod unanswered;
 
 pub(crate) use known::Known;
 use letter::{author_of, mail};
-pub use options::{Doors, Opener, OutboundOptions, PinnedDoor};
+pub use options::{Doors, Opener, OutboundOptions, PinnedDoor, Speaker};
 pub(crate) use place::Place;
 use place::{dial, lock};
 
@@ -42,12 +42,19 @@ use place::{dial, lock};
 pub(crate) struct Outward {
     options: Option<OutboundOptions>,
     hostname: String,
-    posterns: RefCell<HashMap<Box<str>, Rc<Postern>>>,
+    posterns: RefCell<HashMap<Way, Rc<Postern>>>,
     use_mx: RefCell<UseMx>,
     unanswered: unanswered::Unanswered,
 }
 
-/// A domain with a door.
+/// Whose door, and in whose name.
+#[derive(PartialEq, Eq, Hash)]
+struct Way {
+    from: Box<str>,
+    to: Box<str>,
+}
+
+/// A domain's door, opened in the name of one of ours.
 struct Postern {
     courier: Courier<Closed>,
     /// Where it is, as of the last look.
@@ -101,16 +108,17 @@ impl Outward {
         let Some(doors) = &errand.options.doors else { return self.by_mx(errand, None, false, Why::NoDoor).await };
         let known = Known::look_up(doors, &*errand.options.mx.names, &self.unanswered, errand.domain).await;
         let Some(source) = known.source else { return self.by_mx(errand, None, false, Why::NoDoor).await };
-        let author = author_of(errand.parcel).await.filter(|author| is_own(author, &doors.domain, &doors.org));
+        let author = author_of(errand.parcel).await;
         let author_domain = author.as_ref().map_or("", |author| &*author.domain);
+        let speaker = author.as_ref().and_then(|author| doors.speaker_for(author));
         let now_s = now_unix_ms() / 1000;
-        let postern = author.as_ref().and_then(|_| self.postern(doors, errand, &known.place));
+        let postern = speaker.and_then(|speaker| self.postern(speaker, errand, &known.place));
         let mut facts = Facts {
             door: Some(source),
             mode: known.mode,
-            own_author: author.is_some(),
+            own_author: speaker.is_some(),
             use_mx: self.use_mx.borrow().holds(errand.domain, author_domain, now_s),
-            room: author.is_none() || postern.is_some(),
+            room: speaker.is_none() || postern.is_some(),
             silent_since_s: postern
                 .as_ref()
                 .and_then(|postern| postern.silent_since_s.get())
@@ -266,10 +274,11 @@ impl Outward {
         sent
     }
 
-    /// The domain's courier; none when there are too many.
-    fn postern(&self, doors: &Doors, errand: &Errand<'_>, place: &Place) -> Option<Rc<Postern>> {
+    /// The courier between two domains; none when there are too many.
+    fn postern(&self, speaker: &Speaker, errand: &Errand<'_>, place: &Place) -> Option<Rc<Postern>> {
         let mut posterns = self.posterns.borrow_mut();
-        if let Some(postern) = posterns.get(errand.domain) {
+        let way = Way { from: speaker.domain.as_str().into(), to: errand.domain.into() };
+        if let Some(postern) = posterns.get(&way) {
             *lock(&postern.place) = place.clone();
             postern.used.set(Instant::now());
             return Some(postern.clone());
@@ -281,12 +290,12 @@ impl Outward {
             return None;
         }
         let place = Arc::new(Mutex::new(place.clone()));
-        let dial = dial(doors, errand.options, errand.domain, &place);
+        let dial = dial(speaker, errand.options, errand.domain, &place);
         let courier = Courier::new(dial, self.hostname.clone(), Deadlines::default());
         let used = Cell::new(Instant::now());
         let (tried_in_vain, silent_since_s) = (Cell::new(None), Cell::new(None));
         let postern = Rc::new(Postern { courier, place, used, tried_in_vain, silent_since_s });
-        posterns.insert(errand.domain.into(), postern.clone());
+        posterns.insert(way, postern.clone());
         Some(postern)
     }
 }

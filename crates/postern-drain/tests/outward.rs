@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postern_drain::{Closed, Doors, Drain, DrainOptions, OutboundOptions, PinnedDoor, Route, RouteTable};
+use postern_drain::{Closed, Doors, Drain, DrainOptions, OutboundOptions, PinnedDoor, Route, RouteTable, Speaker};
 use postern_net::dns::{Binding, Mx};
 use postern_net::door::{AltDoor, Purse};
 use postern_net::mx::{MxFinder, Policies};
@@ -28,7 +28,10 @@ const BOB: &[&str] = &["bob@far.example"];
 
 struct World {
     site: Site,
+    /// Opened in the name of `us.example`.
     door: Door,
+    /// The same for `second.example` and `eu.us.example`.
+    other_door: Door,
     /// Every far domain's MX.
     hop: Hop,
     zone: Arc<Zone>,
@@ -53,17 +56,23 @@ impl World {
         options: DrainOptions,
     ) -> Self {
         let (door, hop, zone) =
-            (Door::new(manners), Hop::start(support::hop::Manners::default()).await, Arc::new(zone));
+            (Door::new(manners.clone()), Hop::start(support::hop::Manners::default()).await, Arc::new(zone));
         let purse_dir = tempfile::tempdir().unwrap();
         let purse = Purse::open(purse_dir.path()).unwrap();
         let pins: Arc<ArcSwap<HashMap<String, PinnedDoor>>> = Arc::default();
-        let doors = Doors {
+        let speaker = |domain: &str, door: &Door| Speaker {
+            domain: domain.into(),
+            org: domain.into(),
             opener: Arc::new(door.clone()),
             purse: purse.clone(),
-            pins: pins.clone(),
-            domain: "us.example".into(),
-            org: "us.example".into(),
         };
+        let other_door = Door::new(manners.clone());
+        let speakers = vec![
+            speaker("us.example", &door),
+            speaker("second.example", &other_door),
+            speaker("eu.us.example", &other_door),
+        ];
+        let doors = Doors { purse: purse.clone(), pins: pins.clone(), speakers };
         let mx = MxFinder { port: hop.port, loopback: true, ..MxFinder::new(zone.clone()) };
         let outbound = OutboundOptions {
             mx,
@@ -75,7 +84,7 @@ impl World {
         let mut table = RouteTable { relay: Some(Route::Mx), ..RouteTable::new(Route::parse(&hop.smtp()).unwrap()) };
         change(&mut table);
         let site = Site::at(tempfile::tempdir().unwrap(), table, Mode::Collect, options);
-        Self { site, door, hop, zone, purse, pins, _purse_dir: purse_dir }
+        Self { site, door, other_door, hop, zone, purse, pins, _purse_dir: purse_dir }
     }
 
     fn publish(&self, mode: DoorMode, secure: bool) {
@@ -132,6 +141,27 @@ async fn mail_for_a_domain_with_a_postern_goes_through_it_and_other_mail_by_mx()
     assert_eq!((asked.domain.as_str(), asked.addresses[0].port(), asked.keys.len()), ("far.example", 2526, 1));
     let stats = world.site.drain.stats().outbound;
     assert_eq!((stats.by_postern, stats.by_mx, stats.use_mx, stats.downgrades), (1, 1, 0, 0));
+}
+
+#[tokio::test]
+async fn each_domain_of_ours_knocks_in_its_own_name_with_mail_of_its_authors() {
+    let world = World::new(Manners::default()).await;
+    world.publish(DoorMode::Prefer, false);
+    let of = |author: &str| LETTER.replace("us.example", author);
+    for author in ["second.example", "sub.second.example", "eu.us.example", "us.example", "asia.us.example"] {
+        world.send(BOB, &of(author)).await;
+    }
+    world.site.until_empty().await;
+    let authors = |door: &Door| {
+        let domain = |text: String| text.split("From: ann@").nth(1).unwrap().lines().next().unwrap().to_owned();
+        let mut domains: Vec<String> = door.got().into_iter().map(|(_, text)| domain(text)).collect();
+        domains.sort();
+        domains
+    };
+    assert_eq!(authors(&world.door), ["asia.us.example", "us.example"]);
+    assert_eq!(authors(&world.other_door), ["eu.us.example", "second.example", "sub.second.example"]);
+    // Two names behind that door, and one link each.
+    assert_eq!((world.door.knocks(), world.other_door.knocks(), world.hop.got().len()), (1, 2, 0));
 }
 
 #[tokio::test]

@@ -219,14 +219,17 @@ impl Config {
         self.deliver_by_domain.get(domain).unwrap_or(&self.deliver)
     }
 
-    /// The domain that we speak for at the posterns of others, when there is one that others can look up.
-    pub(crate) fn door_domain(&self) -> Option<String> {
+    /// The domains that we speak for at the posterns of others, first the one that `hostname` is in: those that others can
+    /// look up, or the one that is named.
+    pub(crate) fn door_domains(&self) -> Vec<String> {
+        if let Some(domain) = &self.settings.door.domain {
+            return vec![domain.trim_end_matches('.').to_lowercase()];
+        }
         let host = self.hostname.to_lowercase();
-        let published = |domain: &&String| domain.contains('.') && !domain.starts_with('[');
-        let holds = |domain: &&String| host == **domain || host.ends_with(&format!(".{domain}"));
-        let ours = || self.recipients.keys().filter(published);
-        let named = self.settings.door.domain.as_ref().map(|domain| domain.trim_end_matches('.').to_lowercase());
-        named.or_else(|| ours().find(holds).or_else(|| ours().next()).cloned())
+        let holds = |domain: &String| host == *domain || host.ends_with(&format!(".{domain}"));
+        let mut ours: Vec<String> = self.recipients.keys().filter(|domain| is_publishable(domain)).cloned().collect();
+        ours.sort_by_key(|domain| !holds(domain));
+        ours
     }
 
     /// Whether the next hop is asked about recipients of any domain.
@@ -246,6 +249,18 @@ impl Config {
         routes.extend(self.relay_next_hop.iter().map(|route| ("relay.next_hop".to_owned(), route)));
         routes
     }
+}
+
+/// Whether DNS can have records for it that the outside can ask for: two labels or more.
+pub(crate) fn is_publishable(domain: &str) -> bool {
+    let domain = domain.trim_end_matches('.');
+    let label = |label: &str| {
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    domain.contains('.')
+        && domain.split('.').all(label)
+        && domain.parse::<std::net::IpAddr>().is_err()
+        && !domain.ends_with(".localhost")
 }
 
 /// The data directory of a server that was started with these flags.

@@ -9,9 +9,10 @@ use postern_net::door::courier::{Pending, Road};
 use postern_net::door::{DoorAddress, DoorClient, DoorError, PublicKey, Purse};
 use postern_net::mx::{MxFinder, Policies};
 use postern_net::published::Roots;
+use postern_proto::author::Author;
 use postern_proto::door::Mode;
 
-use crate::outbound::Closed;
+use crate::outbound::{Closed, is_below, is_own};
 
 /// How mail reaches domains that are not ours.
 #[derive(Clone, Debug)]
@@ -29,16 +30,34 @@ pub struct OutboundOptions {
 /// How posterns are used.
 #[derive(Clone, Debug)]
 pub struct Doors {
-    /// Opens them.
-    pub opener: Arc<dyn Opener>,
-    /// What is remembered of them.
+    /// What is remembered of doors, whoever of us knocks.
     pub purse: Purse,
     /// What the operator said of them, by domain in lower case; may be replaced while the drain runs.
     pub pins: Arc<ArcSwap<HashMap<String, PinnedDoor>>>,
-    /// The domain that our key is proven for, lower case.
+    /// As whom we knock. Mail of an author for whom nobody speaks goes through no door.
+    pub speakers: Vec<Speaker>,
+}
+
+/// A domain of ours that our key is proven for: a door lets in mail of its authors and of no other.
+#[derive(Clone, Debug)]
+pub struct Speaker {
+    /// Lower case.
     pub domain: String,
-    /// Its organisational domain; only its authors' mail goes through doors.
+    /// Its organisational domain, for whose authors it speaks.
     pub org: String,
+    /// Opens doors in its name.
+    pub opener: Arc<dyn Opener>,
+    /// Its tickets and the second doors it was told of: a ticket is for the domain that it was given to.
+    pub purse: Purse,
+}
+
+impl Doors {
+    /// Who speaks for an author: of several the one that is nearest to it.
+    pub(crate) fn speaker_for(&self, author: &Author) -> Option<&Speaker> {
+        let may = |speaker: &&Speaker| is_own(author, &speaker.domain, &speaker.org);
+        let near = |speaker: &&Speaker| (is_below(&author.domain, &speaker.domain), speaker.domain.len());
+        self.speakers.iter().filter(may).max_by_key(near)
+    }
 }
 
 /// A peer as the operator knows it.

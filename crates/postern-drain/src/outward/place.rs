@@ -11,7 +11,7 @@ use postern_net::door::{DoorAddress, PublicKey};
 use postern_net::mx::Names;
 use postern_proto::door::DoorRecord;
 
-use super::{Doors, OutboundOptions, known};
+use super::{OutboundOptions, Speaker, known};
 use crate::outbound::Closed;
 
 /// Where a door is and whose keys it must show.
@@ -38,8 +38,13 @@ impl Place {
 }
 
 /// Opens the door of today's place, with the second one that is not published behind it.
-pub(super) fn dial(doors: &Doors, options: &OutboundOptions, domain: &str, place: &Arc<Mutex<Place>>) -> Dial<Closed> {
-    let (opener, purse, names) = (doors.opener.clone(), doors.purse.clone(), options.mx.names.clone());
+pub(super) fn dial(
+    speaker: &Speaker,
+    options: &OutboundOptions,
+    domain: &str,
+    place: &Arc<Mutex<Place>>,
+) -> Dial<Closed> {
+    let (opener, purse, names) = (speaker.opener.clone(), speaker.purse.clone(), options.mx.names.clone());
     let (domain, place) = (domain.to_owned(), place.clone());
     Arc::new(move || {
         let (opener, purse, names) = (opener.clone(), purse.clone(), names.clone());

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::peer::running;
 use super::print;
 use crate::args::{Identity, ServeArgs, SiteArgs};
-use crate::config::Config;
+use crate::config::{Config, is_publishable};
 use crate::control::{Ask, hex};
 use crate::exit::{Code, Failure};
 use crate::serve::keys::KeyFiles;
@@ -282,18 +282,6 @@ fn hours(seconds: u64) -> String {
         1 => "1 hour".to_owned(),
         hours => format!("{hours} hours"),
     }
-}
-
-/// Two labels or more, and none that the outside cannot ask about.
-fn is_publishable(domain: &str) -> bool {
-    let domain = domain.trim_end_matches('.');
-    let label = |label: &str| {
-        !label.is_empty() && label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    };
-    domain.contains('.')
-        && domain.split('.').all(label)
-        && domain.parse::<std::net::IpAddr>().is_err()
-        && !domain.ends_with(".localhost")
 }
 
 /// Of the records: short enough to change them in an hour.

@@ -74,7 +74,7 @@ section! {
     Door, "door", {
         /// UDP address of the postern, or off. Without a configuration file 127.0.0.1:2526; with one, off until it is given.
         listen: Option<DoorSetting> = example "\"0.0.0.0:2526\"";
-        /// The domain that this server speaks for at the posterns of others; by default that of ours which `hostname` is in.
+        /// The only domain that this server speaks for at the posterns of others; by default each of ours speaks for its authors.
         domain: Option<String> = example "\"example.com\"";
         /// Peers without a ticket that are let in a second. Each costs a handshake of 0.3 ms; under attack each network waits for its turn.
         strangers_per_second: u32 = default "50";

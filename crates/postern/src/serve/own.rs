@@ -5,7 +5,7 @@
 //! for it. What cannot be read leaves what is in use.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use postern_doors::gate::SharedGate;
 use postern_net::door::{DoorClient, KeyPair, PublicKey, ServerProfile};
@@ -27,7 +27,7 @@ struct Inner {
     /// The one in use.
     key: Mutex<KeyPair>,
     profile: ServerProfile,
-    client: OnceLock<DoorClient>,
+    clients: Mutex<Vec<DoorClient>>,
     gate: OnceLock<SharedGate>,
 }
 
@@ -39,8 +39,8 @@ impl OwnKeys {
     pub(super) fn load(data: PathBuf) -> Result<Self, Failure> {
         let key = KeyFiles::of(&data).load()?;
         let profile = ServerProfile::new(&key);
-        let (client, gate) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { inner: Arc::new(Inner { data, key: Mutex::new(key), profile, client, gate }) })
+        let (clients, gate) = (Mutex::default(), OnceLock::new());
+        Ok(Self { inner: Arc::new(Inner { data, key: Mutex::new(key), profile, clients, gate }) })
     }
 
     /// The key in use.
@@ -55,7 +55,7 @@ impl OwnKeys {
 
     /// Who shows the key at the doors of others.
     pub(super) fn attach_client(&self, client: DoorClient) {
-        let _is_the_first = self.inner.client.set(client);
+        self.inner.clients().push(client);
     }
 
     /// Who checks tickets by the secrets.
@@ -74,9 +74,7 @@ impl OwnKeys {
         let changed = key.public() != next.public();
         if changed {
             inner.profile.show(&next);
-            if let Some(client) = inner.client.get() {
-                client.set_key(next.clone());
-            }
+            inner.clients().iter().for_each(|client| client.set_key(next.clone()));
             tracing::info!(key = %next.public(), "the next key is in use");
         }
         if let Some(gate) = inner.gate.get() {
@@ -85,5 +83,11 @@ impl OwnKeys {
         let public: PublicKey = next.public().clone();
         *key = next;
         Ok(json!({ "public": public.to_string(), "changed": changed }))
+    }
+}
+
+impl Inner {
+    fn clients(&self) -> MutexGuard<'_, Vec<DoorClient>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use arc_swap::ArcSwap;
 use postern_doors::gate::{DoorSockets, Gate, GateOptions};
 use postern_doors::postern::{Postern, PosternOptions};
 use postern_doors::{Admission, CalloutCache, Policy};
-use postern_drain::{Doors, OutboundOptions, PinnedDoor};
+use postern_drain::{Doors, OutboundOptions, PinnedDoor, Speaker};
 use postern_identity::keys::KeyDesk;
 use postern_net::dns::{Resolver, ResolverOptions};
 use postern_net::door::{DoorClient, DoorClientOptions, PublicKey, Purse};
@@ -103,20 +104,31 @@ pub(super) fn outbound(config: &Config, own: Option<&OwnKeys>, peers: &DoorPeers
         own_addresses: listens.filter(|ip| !ip.is_loopback()).collect::<Vec<IpAddr>>(),
         ..MxFinder::new(Arc::new(resolver))
     };
-    let doors = match (own, config.door_domain()) {
-        (Some(own), Some(domain)) => Some(doors(config, own, domain, peers)?),
+    let doors = match (own, config.door_domains()) {
+        (Some(own), domains) if !domains.is_empty() => Some(doors(config, own, domains, peers)?),
         _ => None,
     };
     let policies = Policies::new(FetchOptions { roots: Roots::Mozilla, ..FetchOptions::default() });
     Ok(OutboundOptions { mx, roots: Roots::Mozilla, policies, doors })
 }
 
-fn doors(config: &Config, own: &OwnKeys, domain: String, peers: &DoorPeers) -> Result<Doors, Failure> {
+fn doors(config: &Config, own: &OwnKeys, domains: Vec<String>, peers: &DoorPeers) -> Result<Doors, Failure> {
     let data = &config.settings.general.data;
     let dir = make_door_dir(data).map_err(|error| Failure::io(Code::CannotCreate, data.display(), &error))?;
-    let purse = Purse::open(&dir.join("purse")).map_err(|error| Failure::new(Code::CannotCreate, error.to_string()))?;
-    let client = DoorClient::new(DoorClientOptions::new(own.key(), domain.clone(), purse.clone()));
-    own.attach_client(client.clone());
+    let open = |dir: &Path| Purse::open(dir).map_err(|error| Failure::new(Code::CannotCreate, error.to_string()));
+    let purse = open(&dir.join("purse"))?;
+    if domains.len() > SPEAKERS_MAX {
+        let left = &domains[SPEAKERS_MAX..];
+        tracing::warn!(domains = ?left, "mail of these goes by no postern: {SPEAKERS_MAX} domains speak for themselves");
+    }
+    let mut speakers = Vec::new();
+    for domain in domains.into_iter().take(SPEAKERS_MAX) {
+        // The first has what was kept before the others had their own.
+        let purse = if speakers.is_empty() { purse.clone() } else { open(&dir.join("purses").join(&domain))? };
+        let client = DoorClient::new(DoorClientOptions::new(own.key(), domain.clone(), purse.clone()));
+        own.attach_client(client.clone());
+        speakers.push(Speaker { org: domain.clone(), domain, opener: Arc::new(client), purse });
+    }
     let mut follow = peers.follow();
     let pins = Arc::new(ArcSwap::from_pointee(pinned(&follow.borrow_and_update())));
     let published = Arc::clone(&pins);
@@ -126,7 +138,7 @@ fn doors(config: &Config, own: &OwnKeys, domain: String, peers: &DoorPeers) -> R
             published.store(Arc::new(now));
         }
     });
-    Ok(Doors { opener: Arc::new(client), purse, pins, org: domain.clone(), domain })
+    Ok(Doors { purse, pins, speakers })
 }
 
 /// Peers whose place the operator has told; of the others DNS says where they are, and the pin whose key counts. What the
@@ -210,6 +222,9 @@ fn show_gate(gate: &postern_doors::gate::GateStats) -> Value {
     })
 }
 
+/// Domains of ours that knock in their own name. Each has a purse (at most 1 MiB of memory, 4 MiB of disk; a few KiB as a rule)
+/// and, while it is in use, two sockets. The mail of more goes by MX.
+const SPEAKERS_MAX: usize = 64;
 /// For one look-up of a domain's door or servers.
 const LOOK_UP: Duration = Duration::from_secs(5);
 

@@ -7,5 +7,6 @@ mod config;
 mod harness;
 mod identity;
 mod lifecycle;
+mod speakers;
 mod trust;
 mod weather;
