@@ -139,8 +139,8 @@ fn refused(addr: SocketAddr, transport: &str, error: &std::io::Error) -> Failure
     use std::io::ErrorKind;
     let cure = match error.kind() {
         ErrorKind::AddrInUse => {
-            let which = transport[..1].to_lowercase();
-            format!("another program listens there: `ss -l{which}np sport = :{}` names it", addr.port())
+            let sockets = if transport == "UDP" { "-lunp" } else { "-ltnp" };
+            format!("another program listens there: `ss {sockets} sport = :{}` names it", addr.port())
         }
         ErrorKind::PermissionDenied => {
             "ports under 1024 need CAP_NET_BIND_SERVICE (`setcap cap_net_bind_service+ep`), socket activation, or root with [run_as]".to_owned()

@@ -10,7 +10,7 @@ use postern_proto::door::limits::PORT_DEFAULT;
 
 use super::Findings;
 use super::published::{DOMAINS_MAX, QUESTION_WAIT, is_public};
-use crate::config::Config;
+use crate::config::{Config, is_publishable};
 use crate::serve::keys::KeyFiles;
 
 /// Looks up the records of our domains and of our host, when there is a postern.
@@ -34,8 +34,8 @@ pub(super) async fn check(config: &Config, findings: &mut Findings) {
     };
     let port = if listen.port() == 0 { PORT_DEFAULT } else { listen.port() };
     let may_ask = |name: &str| server.is_some() || is_public(name);
-    let domains = config.recipients.keys().filter(|domain| may_ask(domain)).take(DOMAINS_MAX);
-    let domains: Vec<&String> = domains.filter(|domain| domain.contains('.')).collect();
+    let published = config.recipients.keys().filter(|domain| is_publishable(domain) && may_ask(domain));
+    let domains: Vec<&String> = published.take(DOMAINS_MAX).collect();
     let mut ours = 0;
     for domain in &domains {
         match look(&resolver, domain, &shown).await {
